@@ -1,0 +1,154 @@
+"""The BERT text encoder: token ids to one vector a text."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import keras_nlp
+import numpy as np
+import tensorflow as tf
+
+from tfrec.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class BertSize:
+    """Shape of a BERT trained from scratch."""
+
+    num_layers: int
+    hidden_dim: int
+    num_heads: int
+
+
+SIZES = {
+    "nano": BertSize(1, 64, 2),
+    "tiny": BertSize(2, 128, 2),
+    "mini": BertSize(4, 256, 4),
+    "small": BertSize(4, 512, 8),
+    "medium": BertSize(8, 512, 8),
+    "base": BertSize(12, 768, 12),
+}
+"""All but nano are the sizes of Turc et al., Well-Read Students Learn Better (2019), table 1."""
+
+
+def is_pretrained(source: str) -> bool:
+    """Tells whether `source` names existing weights instead of a size."""
+    return source not in SIZES
+
+
+def load_vocabulary(source: str) -> list[str]:
+    """Reads the vocabulary that belongs to pre-trained weights.
+
+    Raises:
+        ConfigError: `source` is no preset and no folder with a BERT.
+    """
+    tokenizer = _from_preset(keras_nlp.models.BertTokenizer, source)
+    return tokenizer.get_vocabulary()
+
+
+def build_backbone(
+    source: str, vocabulary_size: int, max_tokens: int, dropout: float
+) -> keras_nlp.models.BertBackbone:
+    """Builds a keras-nlp BERT backbone, from scratch or with pre-trained weights.
+
+    Args:
+        source: One of `SIZES`, a keras-nlp preset or a folder with a Hugging Face BERT.
+        vocabulary_size: Rows of the token table (from scratch).
+        max_tokens: Longest text (from scratch).
+        dropout: Dropout rate (from scratch).
+
+    Raises:
+        ConfigError: `source` is none of these.
+    """
+    if is_pretrained(source):
+        return _from_preset(keras_nlp.models.BertBackbone, source)
+    size = SIZES[source]
+    return keras_nlp.models.BertBackbone(
+        vocabulary_size=vocabulary_size,
+        num_layers=size.num_layers,
+        num_heads=size.num_heads,
+        hidden_dim=size.hidden_dim,
+        intermediate_dim=4 * size.hidden_dim,
+        dropout=dropout,
+        max_sequence_length=max_tokens,
+    )
+
+
+class TextEncoder(keras.layers.Layer):
+    """Masked mean over the last layer of a BERT backbone, standardised.
+
+    Means of BERT's outputs share one large direction and differ little. `standardize` measures
+    mean and deviation of each dimension over the catalogue once, before the towers are trained;
+    from then on they are constants.
+
+    Args:
+        backbone: keras-nlp `BertBackbone`.
+    """
+
+    def __init__(self, backbone: keras_nlp.models.BertBackbone, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.backbone = backbone
+        self.hidden_dim = backbone.hidden_dim
+        self.mean = self.add_weight(
+            shape=(self.hidden_dim,), initializer="zeros", trainable=False, name="mean"
+        )
+        self.deviation = self.add_weight(
+            shape=(self.hidden_dim,), initializer="ones", trainable=False, name="deviation"
+        )
+        self.built = True
+
+    def standardize(self, vectors: np.ndarray) -> None:
+        """Measures mean and deviation over `vectors`, float32 [n, hidden_dim], not yet so scaled.
+
+        Rows of zeros (empty texts) do not count.
+        """
+        vectors = vectors[(vectors != 0).any(axis=1)]
+        if len(vectors) > 1:
+            self.mean.assign(vectors.mean(axis=0))
+            self.deviation.assign(np.maximum(vectors.std(axis=0), 1e-6))
+
+    def call(self, token_ids: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Encodes texts.
+
+        Args:
+            token_ids: int32 [n, length], 0 pads; a row of zeros is an empty text.
+            training: Whether dropout is active.
+
+        Returns:
+            float32 [n, hidden_dim]; zeros for an empty text.
+        """
+        is_token = tf.cast(tf.not_equal(token_ids, 0), tf.float32)  # [n, length]
+        outputs = self.backbone(
+            {
+                "token_ids": token_ids,
+                "segment_ids": tf.zeros_like(token_ids),
+                "padding_mask": token_ids != 0,
+            },
+            training=training,
+        )
+        summed = tf.einsum("nlh,nl->nh", tf.cast(outputs["sequence_output"], tf.float32), is_token)
+        count = tf.reduce_sum(is_token, axis=1, keepdims=True)  # [n, 1]
+        vectors = (summed / tf.maximum(count, 1.0) - self.mean) / self.deviation
+        return tf.where(count > 0, vectors, 0.0)
+
+
+def _from_preset(cls: Any, source: str) -> Any:
+    if Path(source).is_dir() and not (
+        ((Path(source) / "config.json").is_file() and (Path(source) / "vocab.txt").is_file())
+        or (Path(source) / "tokenizer.json").is_file()
+    ):
+        raise ConfigError(
+            f"encoder.source: {source}: wanted a folder with config.json, vocab.txt and "
+            "model.safetensors (Hugging Face) or a keras-nlp preset folder."
+        )
+    try:
+        return cls.from_preset(source)
+    except Exception as error:  # keras-nlp raises its downloader's and converter's own kinds
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        raise ConfigError(
+            f"encoder.source: {source!r} is no size ({', '.join(SIZES)}) and could not be loaded "
+            f"as a keras-nlp preset or folder: {reason}{did_you_mean(source, SIZES)}"
+        ) from None

@@ -1,0 +1,153 @@
+"""Real requests for verification, and the sample that a run shows to people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import polars as pl
+import tensorflow as tf
+
+from tfrec.config import Config
+from tfrec.data.dataset import PreparedData
+from tfrec.export.signatures import TensorInfo, build_signatures
+from tfrec.recommender import Recommender
+from tfrec.schema import Columns, Signatures, Tensors
+
+
+def replay_requests(
+    data: PreparedData, config: Config, recommender: Recommender
+) -> dict[str, dict[str, np.ndarray]]:
+    """Draws test requests and catalogue items, and adds rows of which nothing is known.
+
+    Returns:
+        Signature to its inputs; strings are object arrays.
+    """
+    rng = np.random.default_rng(config.seed)
+    contexts = data.examples["context"].to_numpy()[data.target_rows("test")]
+    chosen = rng.choice(contexts, min(config.export.replay_rows, len(contexts)), replace=False)
+    items = np.sort(
+        rng.choice(data.num_items, min(config.export.replay_rows, data.num_items), replace=False)
+    )
+    inputs = {
+        signature.name: {info.name: info for info in signature.inputs}
+        for signature in build_signatures(recommender)
+    }
+    request = raw_requests(data, config, chosen)
+    nothing = neutral_request(inputs[Signatures.RECOMMEND])
+    request = {name: _append(request[name], nothing[name]) for name in request}
+    pairs = rng.choice(data.items[Columns.ITEM_ID].to_numpy(), (len(chosen) + 1, 5))
+    pairs[-1, -1] = ""
+    return {
+        Signatures.RECOMMEND: request,
+        Signatures.RETRIEVE: request,
+        Signatures.ENCODE_USER: request,
+        Signatures.RANK: request | {Tensors.ITEM_ID: pairs.astype(object)},
+        Signatures.ENCODE_ITEM: raw_items(data, config, items),
+    }
+
+
+def neutral_request(inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
+    """Returns one row that says nothing: unknown user, empty history, no query, no features."""
+    return {
+        name: np.full(
+            [1, *(size if size is not None else 1 for size in info.shape[1:])],
+            info.neutral,
+            dtype=object if info.dtype == "string" else np.float32,
+        )
+        for name, info in inputs.items()
+    }
+
+
+def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> dict[str, np.ndarray]:
+    """Turns rows of the prepared contexts back into the raw inputs of a request."""
+    frame = data.contexts[contexts]
+    users = data.users[frame["user_index"].to_numpy() - 1]
+    item_ids = np.array(["", *data.items[Columns.ITEM_ID].to_list()], dtype=object)
+    request = {
+        Tensors.USER_ID: _texts(users[Columns.USER_ID]),
+        Tensors.HISTORY: item_ids[data.histories(contexts)],
+        Tensors.QUERY: _texts(frame[Columns.QUERY]),
+    }
+    if config.data.users.text:
+        # The prepared text of a user is already joined; as the first column it stays what it was.
+        first, *others = config.data.users.text
+        request[first] = _texts(users[Columns.TEXT])
+        request |= {column: np.full(len(contexts), "", dtype=object) for column in others}
+    request |= {e.name: _raw_feature(users[e.name], e.type) for e in data.user_features}
+    return request | {e.name: _raw_feature(frame[e.name], e.type) for e in data.context_features}
+
+
+def raw_items(data: PreparedData, config: Config, rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Turns catalogue rows, int [n], back into the raw inputs of `encode_item`."""
+    frame = data.items[rows]
+    first, *others = config.data.items.text
+    item = {
+        Tensors.ITEM_ID: _texts(frame[Columns.ITEM_ID]),
+        first: _texts(frame[Columns.TEXT]),
+        **{column: np.full(len(rows), "", dtype=object) for column in others},
+    }
+    return item | {e.name: _raw_feature(frame[e.name], e.type) for e in data.item_features}
+
+
+def sample_request(
+    data: PreparedData, config: Config, recommender: Recommender, k: int = 10
+) -> dict[str, Any]:
+    """Asks for the test user with the longest history and names the items.
+
+    Returns:
+        ``user_id``, ``query``, ``history`` (titles, newest first) and ``items`` (rank, item_id,
+        title, score, probability).
+    """
+    contexts = np.unique(data.examples["context"].to_numpy()[data.target_rows("test")])
+    frame = data.contexts[contexts]
+    length = frame["history_end"].to_numpy() - frame["history_start"].to_numpy()
+    has_query = (frame[Columns.QUERY] != "").to_numpy()
+    chosen = contexts[[int(np.argmax(np.where(has_query, -1, length)))]]
+    request = raw_requests(data, config, chosen)
+    answer = recommender.recommend({name: tf.constant(value) for name, value in request.items()})
+    titles = dict(data.items.select(Columns.ITEM_ID, Columns.TITLE).iter_rows())
+    found = [value.decode() for value in answer[Tensors.ITEM_ID][0, :k].numpy() if value]
+    history = [titles[item] for item in request[Tensors.HISTORY][0][::-1] if item]
+    return {
+        "user_id": request[Tensors.USER_ID][0],
+        "query": request[Tensors.QUERY][0],
+        "history": history[:5],
+        "items": [
+            {
+                "rank": rank + 1,
+                "item_id": item,
+                "title": titles[item],
+                "score": float(answer[Tensors.SCORE][0, rank]),
+                "probability": float(answer[Tensors.PROBABILITY][0, rank]),
+            }
+            for rank, item in enumerate(found)
+        ],
+    }
+
+
+def _texts(column: pl.Series) -> np.ndarray:
+    return np.array(column.to_list(), dtype=object)
+
+
+def _raw_feature(column: pl.Series, kind: str) -> np.ndarray:
+    if kind == "category":
+        return _texts(column.fill_null(""))
+    if kind == "number":
+        return column.fill_null(0).fill_nan(0).to_numpy().astype(np.float32)
+    if kind == "vector":
+        size = int(column.list.len().max() or 0)  # type: ignore[call-overload]
+        filled = column.fill_null([0.0] * size).explode().to_numpy()
+        return filled.astype(np.float32).reshape(len(column), size)
+    width = max(1, int(column.list.len().max() or 0))  # type: ignore[call-overload]
+    cells = np.full((len(column), width), "", dtype=object)
+    for row, members in enumerate(column.to_list()):
+        cells[row, : len(members or [])] = members or []
+    return cells
+
+
+def _append(rows: np.ndarray, row: np.ndarray) -> np.ndarray:
+    if rows.ndim > 1 and row.shape[1:] != rows.shape[1:]:
+        row = np.broadcast_to(row, (1, *rows.shape[1:]))
+    return np.concatenate([rows, row])

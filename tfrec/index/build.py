@@ -1,0 +1,124 @@
+"""Builds an index and measures it against exact search before anyone relies on it."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.errors import ArtefactError
+from tfrec.index.exact import ExactIndex, ItemIndex
+
+_MAX_STRENGTH = 4
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """How good and how fast an index is.
+
+    Attributes:
+        kind: ``exact`` or ``scann``.
+        num_items: Rows in the index.
+        k: Rows asked for.
+        recall_at_k: Share of exact search's rows that the index finds.
+        latency_ms: Median time of one query, milliseconds, one query at a time.
+        parameters: Settings of the index.
+    """
+
+    kind: str
+    num_items: int
+    k: int
+    recall_at_k: float
+    latency_ms: float
+    parameters: dict[str, Any]
+
+
+def build_index(
+    kind: Literal["exact", "scann"],
+    embeddings: np.ndarray,
+    sample_queries: np.ndarray,
+    k: int,
+    min_recall: float,
+) -> tuple[ItemIndex, IndexReport]:
+    """Builds an index; a ScaNN index is made stronger until it reaches `min_recall`.
+
+    Args:
+        kind: Which index.
+        embeddings: float32 [num_items, embedding_dim].
+        sample_queries: float32 [n, embedding_dim], user embeddings to measure with.
+        k: Rows that searches want.
+        min_recall: Smallest recall at `k` against exact search that is accepted.
+
+    Raises:
+        ArtefactError: The recall stays below `min_recall`.
+    """
+    k = min(k, len(embeddings))
+    exact = ExactIndex(embeddings)
+    if kind == "exact":
+        return exact, _measure(kind, exact, exact, sample_queries, k)
+    from tfrec.index.scann import ScannIndex
+
+    for strength in range(1, _MAX_STRENGTH + 1):
+        index = ScannIndex.build(embeddings, k, strength)
+        report = _measure(kind, index, exact, sample_queries, k)
+        if report.recall_at_k >= min_recall:
+            return index, report
+    raise ArtefactError(
+        f"index: recall@{k} is {report.recall_at_k:.3f} with the strongest settings "
+        f"{report.parameters}, wanted at least index.min_recall = {min_recall}. "
+        "Lower it or set index.kind: exact."
+    )
+
+
+def save_index(folder: Path, index: ItemIndex, report: IndexReport) -> None:
+    """Writes ``index.npz`` and ``index.json`` into an existing folder."""
+    arrays = {str(number): tensor for number, tensor in enumerate(index.tensors())}
+    np.savez(folder / "index.npz", allow_pickle=False, **arrays)
+    text = json.dumps(asdict(report), indent=1) + "\n"
+    (folder / "index.json").write_text(text, encoding="utf-8")
+
+
+def load_index(folder: Path) -> ItemIndex:
+    """Reads what `save_index` wrote.
+
+    Raises:
+        ArtefactError: The folder holds no index.
+    """
+    try:
+        report = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ArtefactError(f"{folder}: holds no index; run `tfrec train`.") from None
+    with np.load(folder / "index.npz") as saved:
+        tensors = [saved[str(number)] for number in range(len(saved.files))]
+    if report["kind"] == "exact":
+        return ExactIndex(tensors[0])
+    from tfrec.index.scann import ScannIndex
+
+    return ScannIndex(tensors, report["num_items"], report["parameters"])
+
+
+def _measure(
+    kind: str, index: ItemIndex, exact: ItemIndex, queries: np.ndarray, k: int
+) -> IndexReport:
+    found = index.search(tf.constant(queries), k)[0].numpy()
+    wanted = exact.search(tf.constant(queries), k)[0].numpy()
+    hits = [len(np.intersect1d(f, w)) for f, w in zip(found, wanted, strict=True)]
+    search = tf.function(lambda query: index.search(query, k), autograph=False)
+    times_ms = []
+    for query in queries[:50]:
+        start = time.perf_counter()
+        search(tf.constant(query[None]))
+        times_ms.append(1e3 * (time.perf_counter() - start))
+    return IndexReport(
+        kind=kind,
+        num_items=index.num_items,
+        k=k,
+        recall_at_k=float(np.mean(hits) / k) if hits else 1.0,
+        latency_ms=float(np.median(times_ms)) if times_ms else 0.0,
+        parameters=index.parameters,
+    )

@@ -1,0 +1,59 @@
+"""What an index is, and the exact one."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+
+class ItemIndex(Protocol):
+    """Answers with the rows of an embedding table that score highest against a query vector.
+
+    An index is a `tf.Module` as well, so that an exported model can hold it.
+    """
+
+    num_items: int
+    parameters: dict[str, Any]
+
+    def tensors(self) -> list[np.ndarray]:
+        """Returns the arrays that hold the index."""
+        ...
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """Searches for the largest dot products.
+
+        Args:
+            queries: float32 [batch, embedding_dim].
+            k: Number of rows wanted; at most `num_items` are there.
+
+        Returns:
+            Rows, int32 [batch, min(k, num_items)], and scores, float32 of the same shape, best
+            first.
+        """
+        ...
+
+
+class ExactIndex(tf.Module):
+    """Scores every row.
+
+    Args:
+        embeddings: float32 [num_items, embedding_dim].
+    """
+
+    def __init__(self, embeddings: np.ndarray) -> None:
+        super().__init__(name="exact_index")
+        self.num_items = len(embeddings)
+        self.parameters: dict[str, Any] = {}
+        self._embeddings = tf.Variable(embeddings, trainable=False, dtype=tf.float32)
+
+    def tensors(self) -> list[np.ndarray]:
+        """Returns the embeddings."""
+        return [self._embeddings.numpy()]
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `ItemIndex.search`. Of equal scores the lower row comes first."""
+        scores = tf.linalg.matmul(queries, self._embeddings, transpose_b=True)
+        best = tf.math.top_k(scores, k=tf.minimum(k, self.num_items))
+        return best.indices, best.values

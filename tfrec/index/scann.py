@@ -1,0 +1,119 @@
+"""Approximate search with ScaNN's TensorFlow operations. The only module that imports scann."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from scann.scann_ops.py import scann_ops
+
+_EXACT_BELOW = 20_000
+_FLAT_BELOW = 100_000
+
+# Fields of ScaNN's ScannState, in the order of its constructor.
+_STATE = (
+    "scann_config",
+    "serialized_partitioner",
+    "datapoint_to_token",
+    "ah_codebook",
+    "hashed_dataset",
+    "int8_dataset",
+    "int8_multipliers",
+    "dp_norms",
+    "dataset",
+)
+# Those that hold a serialised proto, with the shape that ScaNN wants back.
+_PROTOS: dict[str, tuple[int, ...]] = {
+    "scann_config": (1,),
+    "serialized_partitioner": (),
+    "ah_codebook": (),
+}
+
+
+class ScannIndex(tf.Module):
+    """A ScaNN searcher, held as variables so that it can be exported and stored.
+
+    The kind of search follows ScaNN's rule of thumb: every row below 20,000 items, quantised rows
+    with exact re-scoring below 100,000, and a tree of about sqrt(n) leaves in front of that above.
+
+    Args:
+        tensors: What ScaNN keeps of a built searcher, in its order.
+        num_items: Rows in the index.
+        parameters: Settings it was built with.
+
+    Source: https://github.com/google-research/google-research/blob/master/scann/docs/algorithms.md,
+        "Rules-of-thumb".
+    """
+
+    def __init__(
+        self, tensors: Sequence[np.ndarray], num_items: int, parameters: Mapping[str, Any]
+    ) -> None:
+        super().__init__(name="scann_index")
+        self.num_items = num_items
+        self.parameters = dict(parameters)
+        self._state = scann_ops.ScannState(
+            [
+                tf.fill(_PROTOS[name], tensor.tobytes()) if name in _PROTOS else tf.constant(tensor)
+                for name, tensor in zip(_STATE, tensors, strict=True)
+            ]
+        )
+
+    @classmethod
+    def build(cls, embeddings: np.ndarray, k: int, strength: int = 1) -> ScannIndex:
+        """Builds a searcher.
+
+        Args:
+            embeddings: float32 [num_items, embedding_dim].
+            k: Number of rows that searches usually want.
+            strength: 1 for the usual effort; each further step doubles leaves searched and rows
+                re-scored.
+        """
+        num_items = len(embeddings)
+        parameters = _parameters(num_items, k, strength)
+        builder = scann_ops.builder(np.asarray(embeddings, np.float32), k, "dot_product")
+        if "num_leaves" in parameters:
+            builder = builder.tree(
+                parameters["num_leaves"],
+                parameters["num_leaves_to_search"],
+                training_sample_size=min(num_items, 250_000),
+            )
+        if "reorder" in parameters:
+            builder = builder.score_ah(2, anisotropic_quantization_threshold=0.2)
+            builder = builder.reorder(parameters["reorder"])
+        else:
+            builder = builder.score_brute_force()
+        tensors = scann_ops.scann_to_tensors(builder.build().searcher_handle)
+        return cls([_to_array(tensor) for tensor in tensors], num_items, parameters)
+
+    def tensors(self) -> list[np.ndarray]:
+        """Returns what the constructor takes."""
+        return [_to_array(getattr(self._state, name)) for name in _STATE]
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `ItemIndex.search`."""
+        searcher = scann_ops.searcher_from_module(self._state)
+        k = tf.minimum(k, self.num_items)
+        rows, scores = searcher.search_batched(queries, final_num_neighbors=k)
+        return rows, scores
+
+
+def _parameters(num_items: int, k: int, strength: int) -> dict[str, Any]:
+    effort = 2 ** (strength - 1)
+    parameters: dict[str, Any] = {"strength": strength}
+    if num_items >= _EXACT_BELOW:
+        parameters["reorder"] = min(num_items, 4 * k * effort)
+    if num_items >= _FLAT_BELOW:
+        num_leaves = int(math.sqrt(num_items))
+        parameters["num_leaves"] = num_leaves
+        parameters["num_leaves_to_search"] = min(num_leaves, max(1, num_leaves // 20) * effort)
+    return parameters
+
+
+def _to_array(tensor: tf.Tensor) -> np.ndarray:
+    """Returns the tensor's array; a serialised proto as uint8 [bytes]."""
+    if tensor.dtype == tf.string:
+        return np.frombuffer(tf.reshape(tensor, []).numpy(), np.uint8)
+    return tensor.numpy()

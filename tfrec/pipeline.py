@@ -1,0 +1,396 @@
+"""The stages of a run, in order: from raw tables to a verified SavedModel.
+
+Each stage reads the folders of earlier ones and writes its own, so any of them can run in another
+process or on another machine. TensorFlow is loaded only by a stage that really runs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import tfrec
+from tfrec.config import Config
+from tfrec.data.dataset import PreparedData
+from tfrec.data.prepare import prepare
+from tfrec.data.sources import read_oracle, read_source, source_files
+from tfrec.errors import ConfigError
+from tfrec.schema import Columns, ExportFiles
+from tfrec.stages import CHECKPOINTS, Stage, StageRunner, file_stamps, read_fingerprint
+
+if TYPE_CHECKING:
+    from tfrec.features.batches import InputTables
+    from tfrec.models.ranking import RankingModel
+    from tfrec.models.retrieval import RetrievalModel
+    from tfrec.recommender import Recommender
+    from tfrec.training.ranking import Embeddings
+
+STAGES = (
+    "prepare",
+    "vocabulary",
+    "tokens",
+    "pretraining",
+    "retrieval",
+    "ranking",
+    "evaluation",
+    "index",
+    "export",
+)
+
+
+class Pipeline:
+    """All stages of one configuration.
+
+    Args:
+        config: The run.
+        announce: Called with a line for people as stages start and end.
+    """
+
+    def __init__(self, config: Config, announce: Callable[[str], None] = print) -> None:
+        self.config = config
+        self.folder = Path(config.runs) / config.name
+        self.model_folder = Path(config.export.folder) / config.name
+        self._runner = StageRunner(self.folder, config.to_yaml(), announce)
+
+    def run(self, until: str = STAGES[-1]) -> None:
+        """Runs every stage up to `until` that is missing or changed.
+
+        Raises:
+            ConfigError: There is no such stage.
+        """
+        if until not in STAGES:
+            raise ConfigError(f"stage: wanted one of {', '.join(STAGES)}, got {until!r}.")
+        stages = [self._stage(name) for name in STAGES[: STAGES.index(until) + 1]]
+        self._runner.run(stages)
+
+    def report(self) -> dict[str, Any]:
+        """Returns the numbers of the evaluation stage."""
+        return _read_json(self.folder / "evaluation" / "report.json")
+
+    def sample(self) -> dict[str, Any]:
+        """Returns the sample user's request and recommendations of the export stage."""
+        return _read_json(self.folder / "export" / "sample.json")
+
+    def exported_folder(self) -> str:
+        """Returns the folder of the exported version."""
+        return str(_read_json(self.folder / "export" / "version.json")["folder"])
+
+    @cached_property
+    def data(self) -> PreparedData:
+        """The prepared data set."""
+        return PreparedData.load(self.folder / "prepare")
+
+    def recommender(self) -> Recommender:
+        """Builds the trained two-stage recommender in memory."""
+        from tfrec.index.build import load_index
+        from tfrec.recommender import Catalogue, Inputs, Recommender
+
+        data, config = self.data, self.config
+        retrieval = self._trained_retrieval()
+        return Recommender(
+            retrieval,
+            self._trained_ranking(retrieval.embedding_dim),
+            load_index(self.folder / "index"),
+            Catalogue(
+                item_ids=data.items[Columns.ITEM_ID].to_list(),
+                item_id_rows=data.item_id_rows,
+                item_inputs=data.item_inputs,
+                item_embeddings=self._embeddings().items,
+                user_ids=data.users[Columns.USER_ID].to_list(),
+                user_id_rows=data.user_id_rows,
+            ),
+            Inputs(
+                user_text=config.data.users.text,
+                request_features=[*data.user_features, *data.context_features],
+                item_text=config.data.items.text,
+                item_features=data.item_features,
+            ),
+            vocabulary=self._vocabulary(),
+            max_item_tokens=config.text.max_item_tokens,
+            max_query_tokens=config.text.max_query_tokens,
+            num_candidates=min(config.index.candidates, data.num_items),
+            k=config.export.k,
+        )
+
+    def _stage(self, name: str) -> Stage:
+        config = self.config
+        seed = config.seed
+        common: dict[str, Any] = {"tfrec": tfrec.__version__, "seed": seed}
+        section = {
+            field: getattr(config, field).model_dump(mode="json")
+            for field in ("data", "text", "encoder", "retrieval", "ranking", "index", "evaluation")
+        }
+        max_k = max(config.evaluation.k)
+        needs: dict[str, tuple[str, ...]] = {
+            "prepare": (),
+            "vocabulary": ("prepare",),
+            "tokens": ("vocabulary",),
+            "pretraining": ("tokens",),
+            "retrieval": ("pretraining",),
+            "ranking": ("retrieval",),
+            "evaluation": ("ranking",),
+            "index": ("retrieval",),
+            "export": ("evaluation", "index"),
+        }
+        settings: dict[str, Any] = {
+            "prepare": [section["data"], file_stamps(source_files(config.data))],
+            "vocabulary": [section["text"], config.encoder.source],
+            "tokens": section["text"],
+            "pretraining": section["encoder"] | {"adaptation": None},
+            "retrieval": [section["retrieval"], config.encoder.adaptation, max_k],
+            "ranking": section["ranking"],
+            "evaluation": [section["evaluation"], config.name],
+            "index": section["index"],
+            "export": config.export.model_dump(mode="json") | {"name": config.name},
+        }
+        runs: dict[str, Callable[[Path], None]] = {
+            "prepare": self._prepare,
+            "vocabulary": self._make_vocabulary,
+            "tokens": self._tokenize,
+            "pretraining": self._pretrain,
+            "retrieval": self._train_retrieval,
+            "ranking": self._train_ranking,
+            "evaluation": self._evaluate,
+            "index": self._build_index,
+            "export": self._export,
+        }
+        stage_settings = common | {"settings": settings[name]}
+        if name == "export":
+            return Stage(name, needs[name], stage_settings, runs[name], self._is_exported)
+        return Stage(name, needs[name], stage_settings, runs[name])
+
+    def _prepare(self, folder: Path) -> None:
+        raw = read_source(self.config.data, self.config.seed)
+        prepare(raw, self.config).save(folder)
+        self.__dict__.pop("data", None)
+
+    def _make_vocabulary(self, folder: Path) -> None:
+        from tfrec.encoders.bert import is_pretrained, load_vocabulary
+        from tfrec.features.text import train_vocabulary
+
+        source = self.config.encoder.source
+        if is_pretrained(source):
+            vocabulary = load_vocabulary(source)
+        else:
+            texts = [*self.data.items[Columns.TEXT].to_list(), *self.data.texts]
+            vocabulary = train_vocabulary(texts, self.config.text.vocabulary_size)
+        text = "\n".join(vocabulary) + "\n"
+        (folder / "vocabulary.txt").write_text(text, encoding="utf-8")
+
+    def _tokenize(self, folder: Path) -> None:
+        from tfrec.features.text import tokenize_texts
+
+        limits = self.config.text
+        vocabulary = self._vocabulary()
+        items = ["", *self.data.items[Columns.TEXT].to_list()]
+        tokens = tokenize_texts(vocabulary, items, limits.max_item_tokens, "tokens of items")
+        np.save(folder / "items.npy", tokens)
+        tokens = tokenize_texts(
+            vocabulary, self.data.texts, limits.max_query_tokens, "tokens of requests"
+        )
+        np.save(folder / "texts.npy", tokens)
+
+    def _pretrain(self, folder: Path) -> None:
+        from tfrec.encoders.pretraining import pretrain
+        from tfrec.features.text import special_tokens
+        from tfrec.training.checkpoint import save_variables
+
+        self._start_tensorflow()
+        backbone = self._new_backbone()
+        mask_token_id, num_special = special_tokens(self._vocabulary())
+        history = pretrain(
+            backbone,
+            np.load(self.folder / "tokens" / "items.npy"),
+            mask_token_id=mask_token_id,
+            num_special=num_special,
+            config=self.config.encoder.pretraining,
+            seed=self.config.seed,
+            checkpoint_folder=folder / CHECKPOINTS,
+        )
+        save_variables(folder / "backbone.npz", backbone.variables)
+        _write_json(folder / "history.json", history.rounds)
+
+    def _train_retrieval(self, folder: Path) -> None:
+        from tfrec.training.checkpoint import load_variables, save_arrays, save_variables
+        from tfrec.training.retrieval import Embedder, train_retrieval
+
+        self._start_tensorflow()
+        model = self._new_retrieval()
+        backbone_weights = self.folder / "pretraining" / "backbone.npz"
+        load_variables(backbone_weights, model.encoder.backbone.variables)
+        tables = self._tables()
+        history = train_retrieval(model, self.data, tables, self.config, folder / CHECKPOINTS)
+        embedder = Embedder(model, tables, live=False)
+        embedder.renew_cache()
+        items = embedder.catalogue()
+        requests = embedder.requests(np.arange(self.data.contexts.height), items)
+        save_variables(folder / "model.npz", model.variables)
+        save_arrays(folder / "embeddings.npz", {"items": items, "requests": requests})
+        _write_json(folder / "history.json", history.rounds)
+
+    def _train_ranking(self, folder: Path) -> None:
+        from tfrec.training.checkpoint import save_variables
+        from tfrec.training.ranking import train_ranking
+
+        self._start_tensorflow()
+        embeddings = self._embeddings()
+        model = self._new_ranking(embeddings.items.shape[1])
+        history = train_ranking(
+            model, self.data, self._tables(), embeddings, self.config, folder / CHECKPOINTS
+        )
+        save_variables(folder / "model.npz", model.variables)
+        _write_json(folder / "history.json", history.rounds)
+
+    def _evaluate(self, folder: Path) -> None:
+        from tfrec.evaluation.ranking import evaluate_ranking, true_probabilities
+        from tfrec.evaluation.report import write_report
+        from tfrec.evaluation.retrieval import evaluate_retrieval
+        from tfrec.training.ranking import PairScorer, ranked_rows
+
+        self._start_tensorflow()
+        data, config, embeddings = self.data, self.config, self._embeddings()
+        oracle = read_oracle(config.data, config.seed)
+        retrieval = evaluate_retrieval(data, embeddings.items, embeddings.requests, oracle, config)
+        train, test = (ranked_rows(data, split, config) for split in ("train", "test"))
+        model = self._trained_ranking(embeddings.items.shape[1])
+        probabilities = PairScorer(model, self._tables(), embeddings).probabilities(test)
+        truth = true_probabilities(data, "test")
+        write_report(
+            folder,
+            name=config.name,
+            retrieval=retrieval,
+            ranking=evaluate_ranking(train, test, probabilities, truth, data.num_items),
+            histories={
+                stage: _read_json(self.folder / stage / "history.json")
+                for stage in ("pretraining", "retrieval", "ranking")
+            },
+            labels=test.label,
+            probabilities=probabilities,
+            data_report=data.report,
+        )
+
+    def _build_index(self, folder: Path) -> None:
+        from tfrec.index.build import build_index, save_index
+
+        self._start_tensorflow()
+        embeddings, settings = self._embeddings(), self.config.index
+        contexts = self.data.examples["context"].to_numpy()[self.data.target_rows("test")]
+        index, report = build_index(
+            settings.kind,
+            embeddings.items[1:],
+            embeddings.requests[contexts[:1000]],
+            k=settings.candidates,
+            min_recall=settings.min_recall,
+        )
+        save_index(folder, index, report)
+
+    def _export(self, folder: Path) -> None:
+        from tfrec.export.replay import replay_requests, sample_request
+        from tfrec.export.saved_model import export_model
+
+        self._start_tensorflow()
+        recommender = self.recommender()
+        sample = sample_request(self.data, self.config, recommender)
+        report = self.report()
+        version = export_model(
+            recommender,
+            self.model_folder,
+            replay_requests(self.data, self.config, recommender),
+            self.data.items.select(Columns.ITEM_ID, Columns.TITLE),
+            {
+                "name": self.config.name,
+                "fingerprint": read_fingerprint(folder),
+                "metrics": {part: report[part] for part in ("retrieval", "ranking")},
+                "index": _read_json(self.folder / "index" / "index.json"),
+                "config": self.config.model_dump(mode="json"),
+            },
+        )
+        _write_json(folder / "sample.json", sample)
+        _write_json(folder / "version.json", {"folder": str(version)})
+
+    def _is_exported(self, folder: Path) -> bool:
+        version = Path(_read_json(folder / "version.json")["folder"])
+        return (version / ExportFiles.MANIFEST).is_file()
+
+    def _start_tensorflow(self) -> None:
+        from tfrec.environment import make_deterministic
+
+        make_deterministic(self.config.seed)
+
+    def _vocabulary(self) -> list[str]:
+        text = (self.folder / "vocabulary" / "vocabulary.txt").read_text(encoding="utf-8")
+        return text.removesuffix("\n").split("\n")
+
+    def _tables(self) -> InputTables:
+        from tfrec.features.batches import InputTables
+
+        tokens = self.folder / "tokens"
+        return InputTables(self.data, np.load(tokens / "items.npy"), np.load(tokens / "texts.npy"))
+
+    def _embeddings(self) -> Embeddings:
+        from tfrec.training.ranking import Embeddings
+
+        with np.load(self.folder / "retrieval" / "embeddings.npz") as saved:
+            return Embeddings(saved["items"], saved["requests"])
+
+    def _new_backbone(self) -> Any:
+        from tfrec.encoders.bert import build_backbone
+
+        limits = self.config.text
+        return build_backbone(
+            self.config.encoder.source,
+            vocabulary_size=len(self._vocabulary()),
+            max_tokens=max(limits.max_item_tokens, limits.max_query_tokens),
+            dropout=self.config.encoder.dropout,
+        )
+
+    def _new_retrieval(self) -> RetrievalModel:
+        from tfrec.encoders.bert import TextEncoder
+        from tfrec.models.retrieval import RetrievalModel
+
+        data = self.data
+        return RetrievalModel(
+            TextEncoder(self._new_backbone()),
+            num_item_ids=int(data.item_id_rows.max()),
+            num_user_ids=int(data.user_id_rows.max()),
+            item_features=data.item_features,
+            request_features=[*data.user_features, *data.context_features],
+            max_history=data.max_history,
+            config=self.config.retrieval,
+        )
+
+    def _trained_retrieval(self) -> RetrievalModel:
+        from tfrec.training.checkpoint import load_variables
+
+        model = self._new_retrieval()
+        load_variables(self.folder / "retrieval" / "model.npz", model.variables)
+        return model
+
+    def _new_ranking(self, embedding_dim: int) -> RankingModel:
+        from tfrec.models.ranking import RankingModel
+
+        data = self.data
+        request_features = [*data.user_features, *data.context_features]
+        return RankingModel(
+            embedding_dim, data.item_features, request_features, self.config.ranking
+        )
+
+    def _trained_ranking(self, embedding_dim: int) -> RankingModel:
+        from tfrec.training.checkpoint import load_variables
+
+        model = self._new_ranking(embedding_dim)
+        load_variables(self.folder / "ranking" / "model.npz", model.variables)
+        return model
+
+
+def _read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _write_json(path: Path, value: Any) -> None:
+    path.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

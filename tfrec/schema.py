@@ -1,0 +1,77 @@
+"""The only home of names that more than one module must agree on.
+
+Three groups: columns of the prepared tables, feature keys of a training batch, and tensor names of
+the exported signatures.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+# Rows 0 of every table of embeddings or features stand for "none or unknown".
+UNKNOWN_INDEX: Final = 0
+
+
+class Columns:
+    """Columns of the prepared tables (after reading, whatever the source called them)."""
+
+    USER_ID: Final = "user_id"
+    ITEM_ID: Final = "item_id"
+    TIME: Final = "time"
+    KIND: Final = "kind"
+    RATING: Final = "rating"
+    QUERY: Final = "query"
+    POSITION: Final = "position"
+    TRUE_PROBABILITY: Final = "true_probability"
+    LABEL: Final = "label"
+    WEIGHT: Final = "weight"
+    IS_RANKED: Final = "is_ranked"
+    IS_TARGET: Final = "is_target"
+    TITLE: Final = "title"
+    TEXT: Final = "text"
+    SPLIT: Final = "split"
+
+
+class Batch:
+    """Keys of a training batch; every value has the batch as its first dimension."""
+
+    USER_INDEX: Final = "user_index"
+    TEXT_INDEX: Final = "text_index"
+    HISTORY: Final = "history"
+    ITEM_INDEX: Final = "item_index"
+    LABEL: Final = "label"
+    WEIGHT: Final = "weight"
+    POSITION: Final = "position"
+
+
+class Tensors:
+    """Names of the tensors in the signatures of an exported model."""
+
+    USER_ID: Final = "user_id"
+    HISTORY: Final = "history"
+    QUERY: Final = "query"
+    ITEM_ID: Final = "item_id"
+    SCORE: Final = "score"
+    PROBABILITY: Final = "probability"
+    EMBEDDING: Final = "embedding"
+
+
+class Signatures:
+    """Names of the signatures of an exported model."""
+
+    RECOMMEND: Final = "recommend"
+    DEFAULT: Final = "serving_default"
+    RETRIEVE: Final = "retrieve"
+    RANK: Final = "rank"
+    ENCODE_USER: Final = "encode_user"
+    ENCODE_ITEM: Final = "encode_item"
+
+
+class ExportFiles:
+    """Files beside ``saved_model.pb``."""
+
+    MANIFEST: Final = "manifest.json"
+    TITLES: Final = "titles.csv"
+
+
+SPLITS: Final = ("train", "validation", "test")

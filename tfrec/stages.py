@@ -1,0 +1,143 @@
+"""Artefact folders of stages: skipped when unchanged, published whole, resumed when killed.
+
+A stage's folder is named after it and holds ``stage.json`` with a fingerprint of everything that
+determines it: its part of the configuration, the fingerprints of the stages before it, the input
+files and the package version. The stage works in a hidden folder beside, which becomes the
+artefact by a rename. A killed stage leaves the hidden folder; the next run with the same
+fingerprint finds its checkpoints there.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tfrec.errors import ArtefactError
+
+_STAGE_FILE = "stage.json"
+_FINGERPRINT_FILE = "fingerprint"
+CHECKPOINTS = "checkpoints"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of a pipeline.
+
+    Attributes:
+        name: Names the folder.
+        needs: Stages whose artefacts it reads.
+        settings: Whatever determines it besides; must be JSON.
+        run: Writes the artefact into the given folder, whose subfolder `CHECKPOINTS` survives a
+            kill and is removed at the end.
+        is_complete: Tells, where the folder alone does not, whether the artefact is still there.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    settings: Mapping[str, Any]
+    run: Callable[[Path], None]
+    is_complete: Callable[[Path], bool] = lambda folder: True
+
+
+class StageRunner:
+    """Runs stages in order below one folder.
+
+    Args:
+        folder: Folder of the run.
+        config_text: Resolved configuration, written beside every artefact.
+        announce: Called with a line for people.
+    """
+
+    def __init__(self, folder: Path, config_text: str, announce: Callable[[str], None]) -> None:
+        self.folder = folder
+        self._config_text = config_text
+        self._announce = announce
+        self._fingerprints: dict[str, str] = {}
+
+    def run(self, stages: list[Stage]) -> None:
+        """Runs what is missing or changed.
+
+        Raises:
+            ArtefactError: Another process works on the same folder.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with _lock(self.folder):
+            for number, stage in enumerate(stages, start=1):
+                self._run_one(stage, f"[{number}/{len(stages)}] {stage.name}")
+
+    def _run_one(self, stage: Stage, title: str) -> None:
+        fingerprint = self._fingerprint(stage)
+        self._fingerprints[stage.name] = fingerprint
+        target = self.folder / stage.name
+        if _read_stage(target / _STAGE_FILE) == fingerprint and stage.is_complete(target):
+            self._announce(f"{title}: unchanged")
+            return
+        work = self.folder / f".{stage.name}.partial"
+        is_resumed = _read_text(work / _FINGERPRINT_FILE) == fingerprint
+        if not is_resumed:
+            shutil.rmtree(work, ignore_errors=True)
+            (work / CHECKPOINTS).mkdir(parents=True)
+            (work / _FINGERPRINT_FILE).write_text(fingerprint, encoding="utf-8")
+        self._announce(f"{title}: {'resuming' if is_resumed else 'running'}")
+        start = time.monotonic()
+        stage.run(work)
+        seconds = time.monotonic() - start
+        shutil.rmtree(work / CHECKPOINTS)
+        (work / _FINGERPRINT_FILE).unlink()
+        (work / "config.yaml").write_text(self._config_text, encoding="utf-8")
+        facts = {"stage": stage.name, "fingerprint": fingerprint, "seconds": round(seconds, 1)}
+        (work / _STAGE_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
+        if target.exists():
+            shutil.rmtree(target)
+        os.rename(work, target)
+        self._announce(f"{title}: done in {seconds:.1f} s")
+
+    def _fingerprint(self, stage: Stage) -> str:
+        needed = {name: self._fingerprints[name] for name in stage.needs}
+        text = json.dumps([stage.name, dict(stage.settings), needed], sort_keys=True, default=str)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def read_fingerprint(folder: Path) -> str:
+    """Returns the fingerprint of the stage that works in `folder`."""
+    return (folder / _FINGERPRINT_FILE).read_text(encoding="utf-8")
+
+
+def file_stamps(paths: list[Path]) -> list[list[Any]]:
+    """Returns path, size in bytes and time of change of each file, None for missing ones."""
+    stamps: list[list[Any]] = []
+    for path in paths:
+        stat = path.stat() if path.exists() else None
+        stamps.append([str(path), stat and stat.st_size, stat and stat.st_mtime_ns])
+    return stamps
+
+
+def _read_text(path: Path) -> str | None:
+    return path.read_text(encoding="utf-8") if path.is_file() else None
+
+
+def _read_stage(path: Path) -> str | None:
+    text = _read_text(path)
+    return json.loads(text)["fingerprint"] if text else None
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ArtefactError(
+                f"{folder}: another tfrec process works on this run; wait for it or choose "
+                "another name (--set name=...)."
+            ) from None
+        yield

@@ -1,0 +1,58 @@
+"""Features to embeddings: one projection a feature, shared by towers and ranking model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tfrec.features.tabular import FeatureEncoder
+
+
+class FeatureEmbedding(keras.layers.Layer):
+    """Embeds each feature of a row.
+
+    Args:
+        encoders: What was learned about the features; decides table sizes.
+        dim: Size of each embedding.
+    """
+
+    def __init__(self, encoders: Sequence[FeatureEncoder], dim: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.encoders = list(encoders)
+        self.dim = dim
+        self.projections: dict[str, keras.layers.Layer] = {}
+        for encoder in self.encoders:
+            if encoder.type in ("category", "category_list"):
+                layer: keras.layers.Layer = keras.layers.Embedding(
+                    len(encoder.vocabulary) + 1, dim, name=encoder.name
+                )
+                layer.build(None)
+            else:
+                layer = keras.layers.Dense(dim, name=encoder.name)
+                layer.build((None, 2 if encoder.type == "number" else encoder.size))
+            self.projections[encoder.name] = layer
+        self.built = True
+
+    def call(self, inputs: Mapping[str, tf.Tensor]) -> list[tf.Tensor]:
+        """Embeds n rows.
+
+        Args:
+            inputs: Feature name to array; see `FeatureEncoder.encode_column`.
+
+        Returns:
+            A float32 [n, dim] for each feature, in the order of the encoders. A list of
+            categories is the mean of its known members.
+        """
+        embedded = []
+        for encoder in self.encoders:
+            value = inputs[encoder.name]
+            projected = self.projections[encoder.name](value)
+            if encoder.type == "category_list":  # [n, members, dim] -> [n, dim]
+                is_known = tf.cast(value > 0, tf.float32)[..., None]
+                count = tf.maximum(tf.reduce_sum(is_known, axis=-2), 1.0)
+                projected = tf.reduce_sum(projected * is_known, axis=-2) / count
+            embedded.append(projected)
+        return embedded
