@@ -196,9 +196,9 @@ class Pipeline:
         np.save(folder / "texts.npy", tokens)
 
     def _pretrain(self, folder: Path) -> None:
-        from tfrec.encoders.pretraining import pretrain
         from tfrec.features.text import special_tokens
         from tfrec.training.checkpoint import save_variables
+        from tfrec.training.pretraining import pretrain
 
         self._start_tensorflow()
         backbone = self._new_backbone()

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.data.tabular import FeatureEncoder
 from tfrec.features.text import build_tokenizer, pack_tokens
 from tfrec.index.exact import ItemIndex
 from tfrec.models.ranking import RankingModel

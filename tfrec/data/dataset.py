@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from tfrec.data.tabular import FeatureEncoder, encode_frame
 from tfrec.errors import ArtefactError
-from tfrec.features.tabular import FeatureEncoder, encode_frame
 from tfrec.schema import SPLITS, UNKNOWN_INDEX, Columns
 
 _FORMAT_VERSION = 1

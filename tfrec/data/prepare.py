@@ -15,8 +15,8 @@ from tfrec.data import convert
 from tfrec.data.dataset import PreparedData
 from tfrec.data.read import require_columns
 from tfrec.data.sources import RawTables
+from tfrec.data.tabular import fit_features
 from tfrec.errors import DataError
-from tfrec.features.tabular import fit_features
 from tfrec.schema import SPLITS, Columns
 
 _USER, _ITEM, _TIME = Columns.USER_ID, Columns.ITEM_ID, Columns.TIME

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.data.tabular import FeatureEncoder
 from tfrec.recommender import Recommender
 from tfrec.schema import Signatures, Tensors
 

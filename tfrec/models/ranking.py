@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfrec.config import Ranking
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.data.tabular import FeatureEncoder
 from tfrec.towers.features import FeatureEmbedding
 
 NUM_POSITIONS = 100
