@@ -226,8 +226,8 @@ class Ranking(_Section):
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat = 1e-3
     dropout: Fraction = 0.1
-    negatives_per_positive: PositiveInt = 4
-    """Where the log holds no event with label 0: uniformly drawn negatives for each positive."""
+    negatives_per_positive: Annotated[int, Field(ge=0)] = 2
+    """Uniformly drawn negatives added to the training rows for each positive."""
 
 
 class Index(_Section):

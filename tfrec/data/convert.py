@@ -57,8 +57,15 @@ def to_times(frame: pl.DataFrame, column: str, origin: str) -> pl.Series:
     else:
         raise DataError(f"{origin}: column {column!r}: wanted times, got {raw.dtype}.")
     wanted = "a time (ISO 8601, as 2026-01-31 or 2026-01-31T12:00:00, or unix seconds)"
-    _raise_at(times.is_null(), frame[column], origin, column, wanted)
+    require_values(times, frame, column, origin, wanted)
     return times
+
+
+def require_values(
+    typed: pl.Series, frame: pl.DataFrame, column: str, origin: str, wanted: str
+) -> None:
+    """Raises `DataError` for the first row of `typed` without a value."""
+    _raise_at(typed.is_null(), frame[column], origin, column, wanted)
 
 
 def to_lists(frame: pl.DataFrame, column: str, origin: str) -> pl.Series:

@@ -188,8 +188,13 @@ class PreparedData:
             for name in ("item_features", "user_features", "context_features")
         }
         return cls(
-            **frames,
-            **encoders,
+            items=frames["items"],
+            users=frames["users"],
+            contexts=frames["contexts"],
+            examples=frames["examples"],
+            item_features=encoders["item_features"],
+            user_features=encoders["user_features"],
+            context_features=encoders["context_features"],
             texts=pl.read_parquet(folder / "texts.parquet")["text"].to_list(),
             history_items=np.load(folder / "history_items.npy"),
             max_history=meta["max_history"],

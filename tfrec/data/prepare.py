@@ -56,9 +56,9 @@ def prepare(raw: RawTables, config: Config) -> PreparedData:
     )
     examples = build_examples(events)
 
-    split = contexts[Columns.SPLIT].to_numpy()
-    in_train = examples.filter(pl.Series(split[examples["context"].to_numpy()] == 0))
-    train_contexts = contexts.filter(pl.Series(split == 0))
+    is_train = contexts[Columns.SPLIT].to_numpy() == SPLITS.index("train")
+    in_train = examples.filter(pl.Series(is_train[examples["context"].to_numpy()]))
+    train_contexts = contexts.filter(pl.Series(is_train))
     train_items = items[np.unique(in_train["item_index"].to_numpy()) - 1]
     train_users = users[np.unique(train_contexts["user_index"].to_numpy()) - 1]
     prepared = PreparedData(
@@ -246,11 +246,10 @@ def build_histories(
     repeats[1:] = (user[1:] == user[:-1]) & (item[1:] == item[:-1])
     user, item = user[~repeats], item[~repeats].astype(np.int32)
     times = positives[_TIME].to_physical().to_numpy()[~repeats]
+    of_context = contexts[_TIME].to_physical().to_numpy()
 
-    instants, context_rank = np.unique(
-        contexts[_TIME].to_physical().to_numpy(), return_inverse=True
-    )
-    rank = np.searchsorted(instants, times, side="right")  # positives at or before instant r: <= r
+    instants, context_rank = np.unique(of_context, return_inverse=True)
+    rank = np.searchsorted(instants, times, side="right")  # <= r: strictly before instant r
     width = len(instants) + 2
     key = user.astype(np.int64) * width + rank
     context_user = contexts["user_index"].to_numpy().astype(np.int64)
@@ -309,13 +308,7 @@ def _label(frame: pl.DataFrame, declared: Events, origin: str) -> list[pl.Series
         labels = weights
         if declared.rating:
             ratings = convert.to_numbers(frame, declared.rating, origin)
-            if ratings.null_count():
-                row = ratings.is_null().arg_max()
-                assert row is not None
-                raise DataError(
-                    f"{origin}: row {row + 1}, column {declared.rating!r}: "
-                    "wanted a rating, got nothing."
-                )
+            convert.require_values(ratings, frame, declared.rating, origin, "a rating")
             labels = ratings >= declared.positive_rating
     return [
         labels.cast(pl.Int8).alias(Columns.LABEL),

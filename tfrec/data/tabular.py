@@ -47,14 +47,14 @@ class FeatureEncoder:
         """Learns vocabulary, moments or size from a column of training rows."""
         kind = declared.type
         if kind == "number":
-            values = _scale(column.drop_nulls().to_numpy().astype(np.float64), declared.scale)
-            values = values[values != 0]
-            std = float(values.std()) if values.size else 1.0
+            scaled = _scale(column.drop_nulls().to_numpy().astype(np.float64), declared.scale)
+            scaled = scaled[scaled != 0]
+            std = float(scaled.std()) if scaled.size else 1.0
             return cls(
                 name,
                 kind,
                 scale=declared.scale,
-                mean=float(values.mean()) if values.size else 0.0,
+                mean=float(scaled.mean()) if scaled.size else 0.0,
                 std=std if std > 1e-9 else 1.0,
             )
         if kind == "vector":

@@ -1,4 +1,4 @@
-"""Click prediction measured on the test rows: ours beside popularity, chance and, if known, truth."""
+"""Click prediction on the test rows: ours beside popularity, chance and, if known, truth."""
 
 from __future__ import annotations
 

@@ -136,14 +136,13 @@ def _raw_feature(column: pl.Series, kind: str) -> np.ndarray:
         return _texts(column.fill_null(""))
     if kind == "number":
         return column.fill_null(0).fill_nan(0).to_numpy().astype(np.float32)
+    lengths = column.list.len().fill_null(0).to_numpy()
+    width = max(1, int(lengths.max(initial=0)))
     if kind == "vector":
-        size = int(column.list.len().max() or 0)  # type: ignore[call-overload]
-        filled = column.fill_null([0.0] * size).explode().to_numpy()
-        return filled.astype(np.float32).reshape(len(column), size)
-    width = max(1, int(column.list.len().max() or 0))  # type: ignore[call-overload]
+        filled = column.fill_null([0.0] * width).explode().to_numpy()
+        return filled.astype(np.float32).reshape(len(column), width)
     cells = np.full((len(column), width), "", dtype=object)
-    for row, members in enumerate(column.to_list()):
-        cells[row, : len(members or [])] = members or []
+    cells[np.arange(width) < lengths[:, None]] = column.explode().drop_nulls().to_list()
     return cells
 
 

@@ -1,4 +1,4 @@
-"""Writes a recommender as a SavedModel, proves that it answers alike, and only then publishes it."""
+"""Writes a recommender as a SavedModel, proves that it answers alike, only then publishes it."""
 
 from __future__ import annotations
 

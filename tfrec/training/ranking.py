@@ -55,24 +55,29 @@ class RankedRows:
 
 
 def ranked_rows(data: PreparedData, split: str, config: Config) -> RankedRows:
-    """Returns the logged answers of `split`; without any label 0 in the log, draws negatives.
+    """Returns the logged answers of `split` and, where they are needed, drawn negatives.
 
-    Drawn negatives are uniform over the catalogue, `negatives_per_positive` for each positive, the
-    same in every run with one seed.
+    A log shows only items that someone thought fitting, so a model trained on it alone cannot tell
+    a fitting item from an absurd one. Training rows therefore also get `negatives_per_positive`
+    items, drawn uniformly from the catalogue, for each positive; they are too thin among fitting
+    items to move their probabilities. Validation and test rows get them only where the log holds no
+    label 0 at all. The draw is the same in every run with one seed.
     """
     rows = data.ranked_rows(split)
     part = data.examples[rows]
     context, item = part["context"].to_numpy(), part["item_index"].to_numpy()
     label = part["label"].to_numpy().astype(np.float32)
     position = part["position"].to_numpy().astype(np.int32)
-    if (data.examples["label"] == 1).all():
+    has_negatives = (data.examples["label"] == 0).any()
+    if split == "train" or not has_negatives:
         times = config.ranking.negatives_per_positive
         rng = np.random.default_rng([config.seed, len(rows)])
-        drawn = rng.integers(1, data.num_items + 1, len(rows) * times, dtype=np.int32)
-        context = np.concatenate([context, np.repeat(context, times)])
+        of_positive = np.repeat(np.flatnonzero(label == 1), times)
+        drawn = rng.integers(1, data.num_items + 1, len(of_positive), dtype=np.int32)
+        context = np.concatenate([context, context[of_positive]])
         item = np.concatenate([item, drawn])
         label = np.concatenate([label, np.zeros(len(drawn), np.float32)])
-        position = np.concatenate([position, np.repeat(position, times)])
+        position = np.concatenate([position, position[of_positive]])
     return RankedRows(context, item, label, position)
 
 
