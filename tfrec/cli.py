@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -42,11 +44,12 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     pipeline.run()
     _show_report(pipeline)
     _show_sample(pipeline.sample())
-    version = Path(pipeline.exported_folder())
+    version, sample = Path(pipeline.exported_folder()), pipeline.sample()
     typer.echo(
         f"Report and pictures: {pipeline.folder / 'evaluation' / 'report.md'}\n"
         f"Exported and verified: {version}\n"
-        f"Ask it: tfrec recommend --model {version.parent} --user {pipeline.sample()['user_id']}"
+        f"Ask it: {_command()} recommend --model {version.parent} --user {sample['user_id']} "
+        f"--history {','.join(sample['history_ids'])}"
     )
 
 
@@ -136,6 +139,14 @@ def main() -> None:
         if error.errno != errno.ENOSPC:
             raise
         _fail(f"no space left on the disk{f' for {error.filename}' if error.filename else ''}.")
+
+
+def _command() -> str:
+    """Returns how this command was called, so that a printed line can be pasted."""
+    called = Path(sys.argv[0])
+    if shutil.which("tfrec") == str(called):
+        return "tfrec"
+    return os.path.relpath(called)
 
 
 def _fail(message: str) -> None:

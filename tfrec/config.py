@@ -8,7 +8,7 @@ file and the key. The resolved form (`Config.to_yaml`) is written beside every a
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -18,15 +18,28 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
 from tfrec.errors import ConfigError, did_you_mean
+from tfrec.schema import Batch, Columns, Tensors
 
 FeatureType = Literal["category", "category_list", "number", "vector"]
 PositiveInt = Annotated[int, Field(gt=0)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
+# Names that stand beside the declared columns: in signatures (`rank` takes a request and item ids),
+# in the prepared tables and in batches.
+_REQUEST_INPUTS = (Tensors.USER_ID, Tensors.HISTORY, Tensors.QUERY, Tensors.ITEM_ID)
+_ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.TEXT)
+_USER_COLUMNS = (Columns.USER_ID, Columns.TEXT)
+_EVENT_COLUMNS = (
+    Columns.TIME, Columns.TEXT, Columns.LABEL, Columns.WEIGHT, Columns.IS_RANKED,
+    Columns.IS_TARGET, Columns.POSITION, Columns.TRUE_PROBABILITY, Columns.SPLIT,
+    Batch.USER_INDEX, Batch.ITEM_INDEX, Batch.TEXT_INDEX, "context", "history_start",
+    "history_end",
+)  # fmt: skip
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Feature(_Section):
@@ -171,6 +184,43 @@ class Data(_Section):
             raise ValueError("source `files` needs `tables`")
         return self
 
+    @model_validator(mode="after")
+    def _check_names(self) -> Data:
+        users, items, context = self.users, self.items, self.events.context
+        reserved = "reserved names"
+        _refuse_shared_names(
+            {
+                reserved: _REQUEST_INPUTS,
+                "users.text": users.text,
+                "users.features": users.features,
+                "events.context": context,
+            }
+        )
+        _refuse_shared_names(
+            {
+                reserved: [Tensors.ITEM_ID],
+                "items.text": items.text,
+                "items.features": items.features,
+            }
+        )
+        _refuse_shared_names({reserved: _ITEM_COLUMNS, "items.features": items.features})
+        _refuse_shared_names({reserved: _USER_COLUMNS, "users.features": users.features})
+        _refuse_shared_names({reserved: _EVENT_COLUMNS, "events.context": context})
+        return self
+
+
+def _refuse_shared_names(places: Mapping[str, Iterable[str]]) -> None:
+    """Raises `ValueError` where two places, or one place twice, give the same name."""
+    owners: dict[str, str] = {}
+    for place, names in places.items():
+        for name in names:
+            if name in owners:
+                raise ValueError(
+                    f"wanted a name of its own for each column that a model reads, got {name!r} "
+                    f"in {place} and in {owners[name]}; rename the column"
+                )
+            owners[name] = place
+
 
 class Text(_Section):
     """WordPiece vocabulary and token lengths."""
@@ -197,8 +247,9 @@ class Encoder(_Section):
     """A size (nano, tiny, mini, small, medium, base: weights from scratch), a keras-nlp preset
     name (``bert_tiny_en_uncased``) or a folder with a Hugging Face or keras-nlp BERT."""
     dropout: Fraction = 0.0
-    adaptation: Literal["frozen", "full"] = "full"
-    """Whether retrieval training changes the encoder's weights."""
+    adaptation: Literal["frozen", "full"] = "frozen"
+    """Whether retrieval training changes the encoder's weights. Frozen, every text is encoded once
+    for all of training."""
     pretraining: Pretraining = Pretraining()
 
 
@@ -206,16 +257,19 @@ class Retrieval(_Section):
     """Towers and in-batch softmax training."""
 
     embedding_dim: PositiveInt = 64
-    temperature: PositiveFloat = 0.07
-    batch_size: Annotated[int, Field(ge=2)] = 2048
-    epochs: PositiveInt = 4
+    temperature: PositiveFloat = 0.15
+    batch_size: Annotated[int, Field(ge=2)] = 1024
+    epochs: PositiveInt = 12
     learning_rate: PositiveFloat = 2e-3
     encoder_learning_rate: PositiveFloat = 2e-4
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     log_q_correction: bool = True
     id_dropout: Fraction = 0.1
-    """Share of ids, attributes and histories hidden in training, so that unknown ones work."""
+    """Share of item ids, attributes and histories hidden in training, so that unknown ones work."""
     use_user_id: bool = True
+    """Whether a known user's id shapes the answer even without a history."""
+    user_id_dropout: Fraction = 0.8
+    """Share of user ids hidden in training: ids learn users by heart sooner than histories do."""
 
 
 class Ranking(_Section):
@@ -228,6 +282,9 @@ class Ranking(_Section):
     dropout: Fraction = 0.1
     negatives_per_positive: Annotated[int, Field(ge=0)] = 2
     """Uniformly drawn negatives added to the training rows for each positive."""
+    retrieval_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Answers are sorted by click log-odds + weight * score / temperature: how likely the user
+    wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone."""
 
 
 class Index(_Section):
@@ -273,6 +330,11 @@ class Config(_Section):
     index: Index = Index()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
+
+    @property
+    def score_weight(self) -> float:
+        """What a retrieval score counts beside click log-odds when answers are sorted."""
+        return self.ranking.retrieval_weight / self.retrieval.temperature
 
     def to_yaml(self) -> str:
         """Returns the resolved configuration, every default written out."""

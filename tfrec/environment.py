@@ -34,11 +34,12 @@ def prepare() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
-def make_deterministic(seed: int) -> None:
-    """Seeds Python, numpy, TensorFlow and Keras, and asks TensorFlow for repeatable kernels."""
+def start_tensorflow(seed: int) -> None:
+    """Loads TensorFlow, seeds every library and asks TensorFlow for repeatable kernels."""
     import keras
     import tensorflow as tf
 
+    tf.get_logger().setLevel("ERROR")  # its notes on retracing and assets are no help to users
     keras.utils.set_random_seed(seed)
     tf.config.experimental.enable_op_determinism()
 

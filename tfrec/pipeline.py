@@ -115,6 +115,7 @@ class Pipeline:
             max_query_tokens=config.text.max_query_tokens,
             num_candidates=min(config.index.candidates, data.num_items),
             k=config.export.k,
+            score_weight=config.score_weight,
         )
 
     def _stage(self, name: str) -> Stage:
@@ -144,7 +145,7 @@ class Pipeline:
             "pretraining": section["encoder"] | {"adaptation": None},
             "retrieval": [section["retrieval"], config.encoder.adaptation, max_k],
             "ranking": section["ranking"],
-            "evaluation": [section["evaluation"], config.name],
+            "evaluation": [section["evaluation"], config.name, config.index.candidates, max_k],
             "index": section["index"],
             "export": config.export.model_dump(mode="json") | {"name": config.name},
         }
@@ -249,16 +250,18 @@ class Pipeline:
     def _evaluate(self, folder: Path) -> None:
         from tfrec.evaluation.ranking import evaluate_ranking, true_probabilities
         from tfrec.evaluation.report import write_report
-        from tfrec.evaluation.retrieval import evaluate_retrieval
+        from tfrec.evaluation.retrieval import evaluate_retrieval, evaluate_two_stages
         from tfrec.training.ranking import PairScorer, ranked_rows
 
         self._start_tensorflow()
         data, config, embeddings = self.data, self.config, self._embeddings()
         oracle = read_oracle(config.data, config.seed)
-        retrieval = evaluate_retrieval(data, embeddings.items, embeddings.requests, oracle, config)
+        retrieval = evaluate_retrieval(data, embeddings, oracle, config)
         train, test = (ranked_rows(data, split, config) for split in ("train", "test"))
         model = self._trained_ranking(embeddings.items.shape[1])
-        probabilities = PairScorer(model, self._tables(), embeddings).probabilities(test)
+        scorer = PairScorer(model, self._tables(), embeddings)
+        retrieval["ours, re-ranked"] = evaluate_two_stages(data, embeddings, scorer, config)
+        probabilities = scorer.probabilities(test)
         truth = true_probabilities(data, "test")
         write_report(
             folder,
@@ -318,9 +321,9 @@ class Pipeline:
         return (version / ExportFiles.MANIFEST).is_file()
 
     def _start_tensorflow(self) -> None:
-        from tfrec.environment import make_deterministic
+        from tfrec.environment import start_tensorflow
 
-        make_deterministic(self.config.seed)
+        start_tensorflow(self.config.seed)
 
     def _vocabulary(self) -> list[str]:
         text = (self.folder / "vocabulary" / "vocabulary.txt").read_text(encoding="utf-8")
@@ -377,7 +380,11 @@ class Pipeline:
         data = self.data
         request_features = [*data.user_features, *data.context_features]
         return RankingModel(
-            embedding_dim, data.item_features, request_features, self.config.ranking
+            data.num_items,
+            embedding_dim,
+            data.item_features,
+            request_features,
+            self.config.ranking,
         )
 
     def _trained_ranking(self, embedding_dim: int) -> RankingModel:

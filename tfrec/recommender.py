@@ -81,6 +81,7 @@ class Recommender(keras.layers.Layer):
         max_query_tokens: Longest request text.
         num_candidates: Items that are ranked.
         k: Items in an answer.
+        score_weight: Answers are sorted by click log-odds + score_weight * retrieval score.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Recommender(keras.layers.Layer):
         max_query_tokens: int,
         num_candidates: int,
         k: int,
+        score_weight: float,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -105,17 +107,15 @@ class Recommender(keras.layers.Layer):
         self.inputs = inputs
         self.num_candidates = num_candidates
         self.k = k
+        self.score_weight = score_weight
         self._max_item_tokens = max_item_tokens
         self._max_query_tokens = max_query_tokens
         self.tokenizer = build_tokenizer(vocabulary)
 
         self._item_index = _lookup(catalogue.item_ids, range(1, len(catalogue.item_ids) + 1))
         self._user_row = _lookup(catalogue.user_ids, catalogue.user_id_rows[1:])
-        self._categories = {
-            encoder.name: _lookup(encoder.vocabulary, range(1, len(encoder.vocabulary) + 1))
-            for encoder in (*inputs.request_features, *inputs.item_features)
-            if encoder.type in ("category", "category_list")
-        }
+        self._request_categories = _category_lookups(inputs.request_features)
+        self._item_categories = _category_lookups(inputs.item_features)
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
         self._item_id_rows = _table(catalogue.item_id_rows)
         self._item_embeddings = _table(catalogue.item_embeddings)
@@ -132,7 +132,7 @@ class Recommender(keras.layers.Layer):
         return self.retrieval.embed_items(
             self._encode_text(text, self._max_item_tokens),
             tf.gather(self._item_id_rows, self._look_up_items(item[Tensors.ITEM_ID])),
-            self._encode_features(self.inputs.item_features, item),
+            _encode_features(self.inputs.item_features, item, self._item_categories),
         )
 
     def retrieve(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -144,7 +144,10 @@ class Recommender(keras.layers.Layer):
         """
         _, items, scores = self._retrieve(request)
         padding = [[0, 0], [0, self.num_candidates - tf.shape(items)[1]]]
-        items, scores = tf.pad(items, padding), tf.pad(scores, padding)
+        items, scores = (
+            tf.ensure_shape(tf.pad(values, padding), [None, self.num_candidates])
+            for values in (items, scores)
+        )
         return {Tensors.ITEM_ID: tf.gather(self._item_ids, items), Tensors.SCORE: scores}
 
     def rank(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -158,30 +161,35 @@ class Recommender(keras.layers.Layer):
         scores = tf.einsum("bd,bnd->bn", users, tf.gather(self._item_embeddings, items))
         return {
             Tensors.SCORE: scores,
-            Tensors.PROBABILITY: self._probabilities(users, request, items),
+            Tensors.PROBABILITY: tf.sigmoid(self._click_logits(users, request, items)),
         }
 
     def recommend(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Retrieves, ranks and sorts by the probability of a click.
+        """Retrieves, ranks and sorts by click log-odds + score_weight * score.
 
         Returns:
             ``item_id`` string, ``score`` and ``probability`` float32, [batch, k], best first,
             padded with "", 0 and 0 where fewer items exist.
         """
         users, items, scores = self._retrieve(request)
-        probabilities = self._probabilities(users, request, items)
+        logits = self._click_logits(users, request, items)
         is_item = items != UNKNOWN_INDEX
+        order = tf.where(is_item, logits + self.score_weight * scores, -np.inf)
         num_found = tf.minimum(self.k, tf.shape(items)[1])
-        best = tf.math.top_k(tf.where(is_item, probabilities, -1.0), k=num_found)
-        items, scores, probabilities, is_item = (
+        best = tf.math.top_k(order, k=num_found)
+        items, scores, probabilities = (
             tf.gather(values, best.indices, batch_dims=1)
-            for values in (items, scores, probabilities, is_item)
+            for values in (items, scores, tf.where(is_item, tf.sigmoid(logits), 0.0))
         )
         padding = [[0, 0], [0, self.k - num_found]]
+        items, scores, probabilities = (
+            tf.ensure_shape(tf.pad(values, padding), [None, self.k])
+            for values in (items, scores, probabilities)
+        )
         return {
-            Tensors.ITEM_ID: tf.gather(self._item_ids, tf.pad(items, padding)),
-            Tensors.SCORE: tf.pad(scores, padding),
-            Tensors.PROBABILITY: tf.pad(tf.where(is_item, probabilities, 0.0), padding),
+            Tensors.ITEM_ID: tf.gather(self._item_ids, items),
+            Tensors.SCORE: scores,
+            Tensors.PROBABILITY: probabilities,
         }
 
     def _retrieve(self, request: Mapping[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -192,9 +200,9 @@ class Recommender(keras.layers.Layer):
         rows, scores = self.index.search(users, wanted)
         items = rows + 1
         is_seen = tf.reduce_any(items[:, :, None] == history[:, None, :], axis=-1)
-        is_new = ~is_seen
+        is_new = ~is_seen & (items != UNKNOWN_INDEX)
         # A stable sort keeps the order by score among the items that stay.
-        order = tf.argsort(tf.cast(is_seen, tf.int32), axis=1, stable=True)[
+        order = tf.argsort(tf.cast(~is_new, tf.int32), axis=1, stable=True)[
             :, : self.num_candidates
         ]
         items, scores, is_new = (
@@ -209,39 +217,33 @@ class Recommender(keras.layers.Layer):
         return self.retrieval.embed_requests(
             self._encode_text(text, self._max_query_tokens),
             self._user_row.lookup(request[Tensors.USER_ID]),
-            self._encode_features(self.inputs.request_features, request),
+            self._encode_request_features(request),
             tf.gather(self._item_embeddings, recent),
             recent != UNKNOWN_INDEX,
         )
 
-    def _probabilities(
+    def _click_logits(
         self, users: tf.Tensor, request: Mapping[str, tf.Tensor], items: tf.Tensor
     ) -> tf.Tensor:
         """Predicts clicks on items, int32 [batch, n]; float32 [batch, n]."""
         count = tf.shape(items)[1]
         flat = tf.reshape(items, [-1])
-        features = self._encode_features(self.inputs.request_features, request)
+        features = self._encode_request_features(request)
         logits = self.ranking(
             tf.repeat(users, count, axis=0),
             tf.gather(self._item_embeddings, flat),
+            flat,
             {name: tf.repeat(value, count, axis=0) for name, value in features.items()},
             {name: tf.gather(table, flat) for name, table in self._item_inputs.items()},
             tf.fill(tf.shape(flat), _SERVED_POSITION),
         )
-        return tf.reshape(tf.sigmoid(logits), tf.shape(items))
+        return tf.reshape(logits, tf.shape(items))
 
     def _encode_text(self, text: tf.Tensor, max_tokens: int) -> tf.Tensor:
         return self.retrieval.encoder(pack_tokens(self.tokenizer, text, max_tokens))
 
-    def _encode_features(
-        self, encoders: Sequence[FeatureEncoder], values: Mapping[str, tf.Tensor]
-    ) -> dict[str, tf.Tensor]:
-        return {
-            encoder.name: encoder.encode_tensor(
-                values[encoder.name], self._categories.get(encoder.name)
-            )
-            for encoder in encoders
-        }
+    def _encode_request_features(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return _encode_features(self.inputs.request_features, request, self._request_categories)
 
     def _look_up_items(self, item_ids: tf.Tensor) -> tf.Tensor:
         return self._item_index.lookup(item_ids)
@@ -260,6 +262,27 @@ def last_items(history: tf.Tensor, length: int) -> tf.Tensor:
     padded = tf.pad(history, [[0, 0], [length, 0]])
     order = tf.argsort(tf.cast(padded != 0, tf.int32), axis=1, stable=True)
     return tf.gather(padded, order, batch_dims=1)[:, -length:]
+
+
+def _encode_features(
+    encoders: Sequence[FeatureEncoder],
+    values: Mapping[str, tf.Tensor],
+    categories: Mapping[str, tf.lookup.StaticHashTable],
+) -> dict[str, tf.Tensor]:
+    return {
+        encoder.name: encoder.encode_tensor(values[encoder.name], categories.get(encoder.name))
+        for encoder in encoders
+    }
+
+
+def _category_lookups(
+    encoders: Sequence[FeatureEncoder],
+) -> dict[str, tf.lookup.StaticHashTable]:
+    return {
+        encoder.name: _lookup(encoder.vocabulary, range(1, len(encoder.vocabulary) + 1))
+        for encoder in encoders
+        if encoder.type in ("category", "category_list")
+    }
 
 
 def _lookup(keys: Sequence[str], values: Any) -> tf.lookup.StaticHashTable:

@@ -85,20 +85,22 @@ class StageRunner:
         is_resumed = _read_text(work / _FINGERPRINT_FILE) == fingerprint
         if not is_resumed:
             shutil.rmtree(work, ignore_errors=True)
-            (work / CHECKPOINTS).mkdir(parents=True)
+            work.mkdir()
             (work / _FINGERPRINT_FILE).write_text(fingerprint, encoding="utf-8")
+        (work / CHECKPOINTS).mkdir(exist_ok=True)
         self._announce(f"{title}: {'resuming' if is_resumed else 'running'}")
         start = time.monotonic()
-        stage.run(work)
+        try:
+            stage.run(work)
+        except Exception:
+            if not any((work / CHECKPOINTS).iterdir()):  # nothing to resume from
+                shutil.rmtree(work, ignore_errors=True)
+            raise
         seconds = time.monotonic() - start
-        shutil.rmtree(work / CHECKPOINTS)
-        (work / _FINGERPRINT_FILE).unlink()
         (work / "config.yaml").write_text(self._config_text, encoding="utf-8")
         facts = {"stage": stage.name, "fingerprint": fingerprint, "seconds": round(seconds, 1)}
         (work / _STAGE_FILE).write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
-        if target.exists():
-            shutil.rmtree(target)
-        os.rename(work, target)
+        _publish(work, target)
         self._announce(f"{title}: done in {seconds:.1f} s")
 
     def _fingerprint(self, stage: Stage) -> str:
@@ -119,6 +121,18 @@ def file_stamps(paths: list[Path]) -> list[list[Any]]:
         stat = path.stat() if path.exists() else None
         stamps.append([str(path), stat and stat.st_size, stat and stat.st_mtime_ns])
     return stamps
+
+
+def _publish(work: Path, target: Path) -> None:
+    """Puts a finished stage in place; a kill in between costs a rerun, never a broken artefact."""
+    shutil.rmtree(work / CHECKPOINTS)
+    replaced = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(replaced, ignore_errors=True)
+    if target.exists():
+        os.rename(target, replaced)
+    os.rename(work, target)
+    (target / _FINGERPRINT_FILE).unlink()
+    shutil.rmtree(replaced, ignore_errors=True)
 
 
 def _read_text(path: Path) -> str | None:

@@ -6,6 +6,7 @@ Every step is a pure function of frames. What is dropped is counted in the repor
 from __future__ import annotations
 
 import html
+import math
 
 import numpy as np
 import polars as pl
@@ -89,11 +90,11 @@ def type_items(raw: RawTables, data: Data) -> pl.DataFrame:
         raise DataError(f"{origin}: wanted at least one item, the table is empty.")
     ids = convert.to_ids(frame, declared.item_id, origin)
     _check_unique(ids, declared.item_id, origin)
-    text = [_clean_text(convert.to_text(frame, column)) for column in declared.text]
+    text = [_clean_text(convert.to_text(frame, column, origin)) for column in declared.text]
     return pl.DataFrame(
         [
             ids.alias(_ITEM),
-            _clean_text(convert.to_text(frame, declared.title)).alias(Columns.TITLE),
+            _clean_text(convert.to_text(frame, declared.title, origin)).alias(Columns.TITLE),
             _join_text(text).alias(Columns.TEXT),
             *_type_features(frame, declared.features, origin),
         ]
@@ -112,7 +113,7 @@ def type_users(raw: RawTables, data: Data, events: pl.DataFrame) -> pl.DataFrame
     require_columns(frame, [declared.user_id, *declared.text, *declared.features], origin)
     ids = convert.to_ids(frame, declared.user_id, origin)
     _check_unique(ids, declared.user_id, origin)
-    text = [_clean_text(convert.to_text(frame, column)) for column in declared.text]
+    text = [_clean_text(convert.to_text(frame, column, origin)) for column in declared.text]
     users = pl.DataFrame(
         [
             ids.alias(_USER),
@@ -147,8 +148,11 @@ def type_events(raw: RawTables, data: Data) -> tuple[pl.DataFrame, dict[str, obj
             convert.to_ids(frame, declared.item_id, origin).alias(_ITEM),
             convert.to_times(frame, declared.time, origin).alias(_TIME),
             *_label(frame, declared, origin),
-            (convert.to_text(frame, declared.query) if declared.query else zeros.cast(pl.String))
-            .alias(Columns.QUERY),
+            (
+                convert.to_text(frame, declared.query, origin)
+                if declared.query
+                else zeros.cast(pl.String)
+            ).alias(Columns.QUERY),
             (convert.to_numbers(frame, declared.position, origin) if declared.position else zeros)
             .fill_null(0).clip(0, 1000).cast(pl.Int16).alias(Columns.POSITION),
             (
@@ -205,8 +209,10 @@ def split_by_time(times: pl.Series, validation: float, test: float) -> pl.Series
     """
     ordered = times.sort()
     n = len(ordered)
-    test_from = ordered[min(n - 1, int(n * (1 - test)))]
-    validation_from = ordered[min(n - 1, int(n * (1 - test - validation)))]
+    # Rounded first: 10 * (0.3 + 0.3) is a little more than 6 in floating point.
+    num_test = math.ceil(round(n * test, 6))
+    num_late = math.ceil(round(n * (test + validation), 6))
+    test_from, validation_from = ordered[n - num_test], ordered[n - num_late]
     is_late = (times >= validation_from).cast(pl.Int8) + (times >= test_from).cast(pl.Int8)
     return is_late.alias(Columns.SPLIT)
 
@@ -285,9 +291,9 @@ def _label(frame: pl.DataFrame, declared: Events, origin: str) -> list[pl.Series
     """Returns the series label, weight, is_ranked and is_target."""
     if declared.kind:
         kinds = frame[declared.kind].cast(pl.String)
-        known = kinds.is_in(list(declared.kinds))
+        known = kinds.is_in(list(declared.kinds)).fill_null(False)
         if not known.all():
-            row = int(np.argmin(known.fill_null(False).to_numpy()))
+            row = int(np.argmin(known.to_numpy()))
             raise DataError(
                 f"{origin}: row {row + 1}, column {declared.kind!r}: wanted one of "
                 f"{', '.join(declared.kinds)}, got {kinds[row]!r}."
@@ -328,7 +334,7 @@ def _type_features(frame: pl.DataFrame, declared: Features, origin: str) -> list
         elif feature.type == "category_list":
             typed.append(convert.to_lists(frame, name, origin).alias(name))
         else:
-            typed.append(convert.to_text(frame, name).alias(name))
+            typed.append(convert.to_text(frame, name, origin).alias(name))
     return typed
 
 

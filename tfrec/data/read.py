@@ -6,6 +6,7 @@ bad cell is reported with its row and column instead of an inferred type.
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import polars as pl
@@ -36,7 +37,7 @@ def read_table(spec: TableFile, folder: str | Path | None = None) -> pl.DataFram
         raise DataError(f"{path}: no such file.{hint}")
     try:
         frame = _read(path, spec)
-    except (pl.exceptions.PolarsError, OSError, UnicodeError, LookupError, EOFError) as error:
+    except (pl.exceptions.PolarsError, OSError, ValueError, LookupError, EOFError) as error:
         reason = str(error).strip().splitlines()[0]
         raise DataError(f"{path}: cannot be read: {reason}") from None
     if frame.is_empty():
@@ -63,8 +64,11 @@ def _read(path: Path, spec: TableFile) -> pl.DataFrame:
         return pl.read_ndjson(path)
     if name.endswith(_CSV_SUFFIXES) or spec.columns is not None:
         separator = "\t" if ".tsv" in name and spec.delimiter == "," else spec.delimiter
+        source: Path | bytes = path
+        if name.endswith(".gz") and spec.encoding not in ("utf8", "utf-8"):
+            source = gzip.decompress(path.read_bytes())  # polars decodes before it decompresses
         frame = pl.read_csv(
-            path,
+            source,
             separator=separator,
             encoding=spec.encoding,
             has_header=spec.columns is None,

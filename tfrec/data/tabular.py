@@ -74,7 +74,7 @@ class FeatureEncoder:
         Returns:
             category: int32 [n]. category_list: int32 [n, longest], padded with 0.
             number: float32 [n, 2], standardised value and 1.0 where unknown (null, NaN or 0).
-            vector: float32 [n, size], zeros where null.
+            vector: float32 [n, size], zeros where null or NaN.
         """
         if self.type == "number":
             values = column.fill_null(0).fill_nan(0).to_numpy().astype(np.float64)
@@ -83,11 +83,15 @@ class FeatureEncoder:
             standardised = np.where(unknown, 0.0, (scaled - self.mean) / self.std)
             return np.stack([standardised, unknown], axis=1).astype(np.float32)
         if self.type == "vector":
-            rows = column.fill_null([0.0] * self.size)
-            return rows.explode().to_numpy().astype(np.float32).reshape(len(column), self.size)
+            rows = np.zeros((len(column), self.size), np.float32)
+            is_known = (column.list.len() == self.size).fill_null(False)
+            if self.size and is_known.any():
+                known = column.filter(is_known).explode().to_numpy().astype(np.float32)
+                rows[is_known.to_numpy()] = known.reshape(-1, self.size)
+            return np.where(np.isfinite(rows), rows, np.float32(0))
         if self.type == "category":
             return self._look_up(column)
-        lengths = column.list.len().to_numpy()
+        lengths = column.list.len().fill_null(0).to_numpy()
         encoded = np.zeros((len(column), max(1, int(lengths.max(initial=0)))), np.int32)
         is_cell = np.arange(encoded.shape[1]) < lengths[:, None]
         filled = column.filter(column.list.len() > 0)

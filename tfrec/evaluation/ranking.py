@@ -6,9 +6,7 @@ import numpy as np
 
 from tfrec.data.dataset import PreparedData
 from tfrec.metrics.ranking import ranking_metrics
-from tfrec.training.ranking import RankedRows
-
-_PRIOR_ROWS = 20.0
+from tfrec.training.ranking import RankedRows, chosen_rate
 
 
 def evaluate_ranking(
@@ -32,10 +30,7 @@ def evaluate_ranking(
         towards the overall share as if it had been seen 20 times more), ``random`` (the overall
         share for everything) and ``oracle``.
     """
-    overall = float(train.label.mean())
-    shown = np.bincount(train.item_index, minlength=num_items + 1)
-    clicked = np.bincount(train.item_index, weights=train.label, minlength=num_items + 1)
-    rate = (clicked + _PRIOR_ROWS * overall) / (shown + _PRIOR_ROWS)
+    rate, overall = chosen_rate(train, num_items)
     predictions = {
         "ours": probabilities,
         "popularity": rate[test.item_index],

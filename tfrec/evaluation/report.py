@@ -13,7 +13,7 @@ from tfrec.metrics.ranking import reliability_curve
 
 Metrics = Mapping[str, Mapping[str, float]]
 
-MODELS = ("ours", "popularity", "random", "oracle")
+MODELS = ("ours", "ours, re-ranked", "popularity", "random", "oracle")
 
 
 def table_rows(metrics: Metrics, names: Sequence[str]) -> list[list[str]]:

@@ -10,14 +10,14 @@ from tfrec.data.sources import Oracle
 from tfrec.metrics.retrieval import retrieval_metrics, target_ranks
 from tfrec.progress import progress_bar
 from tfrec.schema import Columns
+from tfrec.training.ranking import Embeddings, PairScorer, RankedRows
 
 _BLOCK = 512
 
 
 def evaluate_retrieval(
     data: PreparedData,
-    item_embeddings: np.ndarray,
-    request_embeddings: np.ndarray,
+    embeddings: Embeddings,
     oracle: Oracle | None,
     config: Config,
 ) -> dict[str, dict[str, float]]:
@@ -25,8 +25,7 @@ def evaluate_retrieval(
 
     Args:
         data: The prepared data set.
-        item_embeddings: float32 [num_items + 1, embedding_dim].
-        request_embeddings: float32 [num_contexts, embedding_dim].
+        embeddings: From the finished towers.
         oracle: Truth of generated data.
         config: `evaluation.k`, `evaluation.max_contexts` and the seed.
 
@@ -34,19 +33,14 @@ def evaluate_retrieval(
         Metrics by model: ``ours``, ``popularity``, ``random`` and, with an oracle, ``oracle``; the
         number of targets stands under ``targets``.
     """
-    rows = data.target_rows("test")
-    if len(rows) > config.evaluation.max_contexts:
-        rng = np.random.default_rng(config.seed)
-        rows = np.sort(rng.choice(rows, config.evaluation.max_contexts, replace=False))
-    context = data.examples["context"].to_numpy()[rows]
-    target = data.examples["item_index"].to_numpy()[rows]
+    context, target = _test_targets(data, config)
     counts = data.item_counts().astype(np.float32)
     # Items of equal popularity come in a random order, not all before the target.
     jitter = np.random.default_rng(config.seed).random(len(counts), np.float32)
     popularity = counts + 0.5 * jitter
 
     def by_embedding(block: slice) -> np.ndarray:
-        return request_embeddings[context[block]] @ item_embeddings.T
+        return embeddings.requests[context[block]] @ embeddings.items.T
 
     def by_popularity(block: slice) -> np.ndarray:
         return np.broadcast_to(popularity, (block.stop - block.start, len(counts)))
@@ -77,6 +71,60 @@ def evaluate_retrieval(
             scorer, target, lambda block: data.seen_pairs(context[block]), block_size=_BLOCK
         )
         metrics[name] = retrieval_metrics(ranks, config.evaluation.k) | {
-            "targets": float(len(rows))
+            "targets": float(len(target))
         }
     return metrics
+
+
+def evaluate_two_stages(
+    data: PreparedData,
+    embeddings: Embeddings,
+    scorer: PairScorer,
+    config: Config,
+) -> dict[str, float]:
+    """Ranks each test target as `Recommender.recommend` orders it.
+
+    A target that retrieval does not hand on keeps its place behind all candidates.
+
+    Args:
+        data: The prepared data set.
+        embeddings: From the finished towers.
+        scorer: Runs the ranking model.
+        config: As for `evaluate_retrieval`, and `index.candidates`.
+
+    Returns:
+        The metrics of `retrieval_metrics`.
+    """
+    context, target = _test_targets(data, config)
+    num_candidates = min(config.index.candidates, data.num_items)
+    ranks = np.empty(len(target), np.int64)
+    starts = range(0, len(target), _BLOCK)
+    for start in progress_bar(starts, desc="two-stage metrics", unit="block"):
+        block = slice(start, min(start + _BLOCK, len(target)))
+        scores = embeddings.requests[context[block]] @ embeddings.items.T
+        scores[data.seen_pairs(context[block])] = -np.inf
+        scores[:, 0] = -np.inf
+        candidates = np.argpartition(-scores, num_candidates - 1, axis=1)[:, :num_candidates]
+        rows = RankedRows(
+            context=np.repeat(context[block], num_candidates),
+            item_index=candidates.reshape(-1).astype(np.int32),
+            label=np.zeros(candidates.size, np.float32),
+            position=np.ones(candidates.size, np.int32),
+        )
+        order = scorer.logits(rows).reshape(candidates.shape)
+        order += config.score_weight * np.take_along_axis(scores, candidates, axis=1)
+        is_target = candidates == target[block][:, None]
+        of_target = np.where(is_target, order, -np.inf).max(axis=1)
+        before = ((order >= of_target[:, None]) & ~is_target).sum(axis=1)
+        ranks[block] = np.where(is_target.any(axis=1), 1 + before, data.num_items)
+    return retrieval_metrics(ranks, config.evaluation.k) | {"targets": float(len(target))}
+
+
+def _test_targets(data: PreparedData, config: Config) -> tuple[np.ndarray, np.ndarray]:
+    """Returns context rows and item indices of the test targets that are measured."""
+    rows = data.target_rows("test")
+    if len(rows) > config.evaluation.max_contexts:
+        rng = np.random.default_rng(config.seed)
+        rows = np.sort(rng.choice(rows, config.evaluation.max_contexts, replace=False))
+    examples = data.examples[rows]
+    return examples["context"].to_numpy(), examples["item_index"].to_numpy()

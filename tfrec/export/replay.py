@@ -97,8 +97,8 @@ def sample_request(
     """Asks for the test user with the longest history and names the items.
 
     Returns:
-        ``user_id``, ``query``, ``history`` (titles, newest first) and ``items`` (rank, item_id,
-        title, score, probability).
+        ``user_id``, ``query``, the last items as ``history_ids`` (oldest first) and ``history``
+        (titles, newest first), and ``items`` (rank, item_id, title, score, probability).
     """
     contexts = np.unique(data.examples["context"].to_numpy()[data.target_rows("test")])
     frame = data.contexts[contexts]
@@ -109,11 +109,12 @@ def sample_request(
     answer = recommender.recommend({name: tf.constant(value) for name, value in request.items()})
     titles = dict(data.items.select(Columns.ITEM_ID, Columns.TITLE).iter_rows())
     found = [value.decode() for value in answer[Tensors.ITEM_ID][0, :k].numpy() if value]
-    history = [titles[item] for item in request[Tensors.HISTORY][0][::-1] if item]
+    history = [item for item in request[Tensors.HISTORY][0] if item]
     return {
         "user_id": request[Tensors.USER_ID][0],
         "query": request[Tensors.QUERY][0],
-        "history": history[:5],
+        "history_ids": history[-5:],
+        "history": [titles[item] for item in reversed(history[-5:])],
         "items": [
             {
                 "rank": rank + 1,

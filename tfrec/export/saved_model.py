@@ -127,10 +127,9 @@ def _write(recommender: Recommender, signatures: list[Signature], folder: Path) 
     archive = keras.export.ExportArchive()
     archive.track(recommender)
     for signature in signatures:
-        function = signature.function()
-        archive.add_endpoint(signature.name, function)
+        archive.add_endpoint(signature.name, signature.function)
         if signature.name == Signatures.RECOMMEND:
-            archive.add_endpoint(Signatures.DEFAULT, function)
+            archive.add_endpoint(Signatures.DEFAULT, signature.function)
     options = tf.saved_model.SaveOptions(namespace_whitelist=_NAMESPACES)
     archive.write_out(str(folder), options=options, verbose=False)
 
@@ -138,7 +137,7 @@ def _write(recommender: Recommender, signatures: list[Signature], folder: Path) 
 def _compare(
     signature: Signature, request: Mapping[str, np.ndarray], answers: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    expected = signature.function()({name: tf.constant(value) for name, value in request.items()})
+    expected = signature.function({name: tf.constant(value) for name, value in request.items()})
     largest = 0.0
     for name, tensor in expected.items():
         wanted, came = tensor.numpy(), answers[f"{signature.name}/{name}"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any
 
 import tensorflow as tf
@@ -46,8 +47,9 @@ class Signature:
     outputs: list[TensorInfo]
     answer: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]]
 
+    @cached_property
     def function(self) -> Any:
-        """Returns the `tf.function` that takes a mapping of the inputs."""
+        """The `tf.function` that takes a mapping of the inputs; traced once."""
         specs = {info.name: info.spec() for info in self.inputs}
         return tf.function(self.answer, input_signature=[specs], autograph=False)
 

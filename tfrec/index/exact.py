@@ -30,7 +30,7 @@ class ItemIndex(Protocol):
 
         Returns:
             Rows, int32 [batch, min(k, num_items)], and scores, float32 of the same shape, best
-            first.
+            first. An approximate index that finds too few rows fills up with row -1.
         """
         ...
 

@@ -25,12 +25,8 @@ _STATE = (
     "dp_norms",
     "dataset",
 )
-# Those that hold a serialised proto, with the shape that ScaNN wants back.
-_PROTOS: dict[str, tuple[int, ...]] = {
-    "scann_config": (1,),
-    "serialized_partitioner": (),
-    "ah_codebook": (),
-}
+# Those that hold a serialised proto.
+_PROTOS = ("scann_config", "serialized_partitioner", "ah_codebook")
 
 
 class ScannIndex(tf.Module):
@@ -56,7 +52,7 @@ class ScannIndex(tf.Module):
         self.parameters = dict(parameters)
         self._state = scann_ops.ScannState(
             [
-                tf.fill(_PROTOS[name], tensor.tobytes()) if name in _PROTOS else tf.constant(tensor)
+                _to_proto(tensor) if name in _PROTOS else tf.constant(tensor)
                 for name, tensor in zip(_STATE, tensors, strict=True)
             ]
         )
@@ -96,8 +92,20 @@ class ScannIndex(tf.Module):
         """See `ItemIndex.search`."""
         searcher = scann_ops.searcher_from_module(self._state)
         k = tf.minimum(k, self.num_items)
-        rows, scores = searcher.search_batched(queries, final_num_neighbors=k)
-        return rows, scores
+        # What the index was built for is a floor: a search for more re-scores and visits more.
+        num_rescored = tf.maximum(k, self.parameters.get("reorder", 0))
+        num_leaves = self.parameters.get("num_leaves", 1)
+        leaves_for_k = tf.cast(tf.math.ceil(2 * k * num_leaves / self.num_items), tf.int32)
+        leaves = tf.maximum(leaves_for_k, self.parameters.get("num_leaves_to_search", 1))
+        rows, scores = searcher.search_batched(
+            queries,
+            final_num_neighbors=k,
+            pre_reorder_num_neighbors=num_rescored,
+            leaves_to_search=tf.minimum(leaves, num_leaves),
+        )
+        # ScaNN answers with fewer columns where it finds less, and with none for no query.
+        padding = [[0, 0], [0, k - tf.shape(rows)[1]]]
+        return tf.pad(rows, padding, constant_values=-1), tf.pad(scores, padding)
 
 
 def _parameters(num_items: int, k: int, strength: int) -> dict[str, Any]:
@@ -117,3 +125,9 @@ def _to_array(tensor: tf.Tensor) -> np.ndarray:
     if tensor.dtype == tf.string:
         return np.frombuffer(tf.reshape(tensor, []).numpy(), np.uint8)
     return tensor.numpy()
+
+
+def _to_proto(array: np.ndarray) -> tf.Tensor:
+    """Returns the proto as ScaNN wants it: a vector of one, or a scalar where there is none."""
+    serialized = array.tobytes()
+    return tf.constant([serialized] if serialized else serialized)

@@ -35,7 +35,7 @@ def target_ranks(
         scores[seen_block(rows)] = -np.inf
         scores[:, 0] = -np.inf
         scores[at, targets[rows]] = -np.inf
-        ranks[rows] = 1 + (scores >= of_target[:, None]).sum(axis=1)
+        ranks[rows] = 1 + (~(scores < of_target[:, None])).sum(axis=1)  # NaN counts against us
     return ranks
 
 

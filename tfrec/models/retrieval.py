@@ -58,7 +58,8 @@ class RetrievalModel(keras.layers.Layer):
             encoder.hidden_dim,
             config.embedding_dim,
             max_history,
-            config.id_dropout,
+            dropout=config.id_dropout,
+            id_dropout=config.user_id_dropout,
             name="user_tower",
         )
         self.use_user_id = config.use_user_id

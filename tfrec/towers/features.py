@@ -24,14 +24,15 @@ class FeatureEmbedding(keras.layers.Layer):
         self.encoders = list(encoders)
         self.dim = dim
         self.projections: dict[str, keras.layers.Layer] = {}
-        for encoder in self.encoders:
+        for number, encoder in enumerate(self.encoders):
+            name = f"feature_{number}"  # a column's name may hold what Keras forbids in names
             if encoder.type in ("category", "category_list"):
                 layer: keras.layers.Layer = keras.layers.Embedding(
-                    len(encoder.vocabulary) + 1, dim, name=encoder.name
+                    len(encoder.vocabulary) + 1, dim, name=name
                 )
                 layer.build(None)
             else:
-                layer = keras.layers.Dense(dim, name=encoder.name)
+                layer = keras.layers.Dense(dim, name=name)
                 layer.build((None, 2 if encoder.type == "number" else encoder.size))
             self.projections[encoder.name] = layer
         self.built = True

@@ -60,8 +60,9 @@ class UserTower(keras.layers.Layer):
         text_dim: Length of the encoder's vector.
         embedding_dim: Length of the embedding.
         max_history: Length of a history.
-        dropout: Share of ids, histories and attributes hidden in training, so that requests
+        dropout: Share of histories and of attributes hidden in training, so that requests
             without them are answered.
+        id_dropout: Share of ids hidden in training.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class UserTower(keras.layers.Layer):
         embedding_dim: int,
         max_history: int,
         dropout: float,
+        id_dropout: float,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.dropout = dropout
+        self.id_dropout = id_dropout
         self.seed_generator = keras.random.SeedGenerator()
         self.id_embedding = keras.layers.Embedding(num_ids + 1, embedding_dim, name="id")
         self.id_embedding.build(None)
@@ -114,8 +117,8 @@ class UserTower(keras.layers.Layer):
             float32 [n, embedding_dim] of length 1.
         """
         embedded = self.feature_embedding(features)
-        if training and self.dropout:
-            id_row = drop_ids(id_row, self.dropout, self.seed_generator)
+        if training:
+            id_row = drop_ids(id_row, self.id_dropout, self.seed_generator)
             count = tf.shape(id_row)[0]
             keep = keras.random.uniform((count, 2), seed=self.seed_generator) >= self.dropout
             is_item = is_item & keep[:, :1]

@@ -12,6 +12,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from scipy.special import expit, logit
+from sklearn.linear_model import LogisticRegression
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
@@ -22,6 +24,7 @@ from tfrec.schema import Batch
 from tfrec.training.loop import History, Run, fit, shuffled_batches
 
 _BLOCK = 16384
+_PRIOR_ROWS = 20.0
 
 
 @dataclass(frozen=True)
@@ -55,30 +58,59 @@ class RankedRows:
 
 
 def ranked_rows(data: PreparedData, split: str, config: Config) -> RankedRows:
-    """Returns the logged answers of `split` and, where they are needed, drawn negatives.
+    """Returns the logged answers of `split`; a log without any label 0 gets drawn negatives."""
+    part = data.examples[data.ranked_rows(split)]
+    rows = RankedRows(
+        part["context"].to_numpy(),
+        part["item_index"].to_numpy(),
+        part["label"].to_numpy().astype(np.float32),
+        part["position"].to_numpy().astype(np.int32),
+    )
+    if (data.examples["label"] == 0).any():
+        return rows
+    return _with_drawn_negatives(rows, data, max(1, config.ranking.negatives_per_positive), config)
+
+
+def training_rows(data: PreparedData, config: Config) -> RankedRows:
+    """Returns the rows that train the ranking model: logged answers and drawn negatives.
 
     A log shows only items that someone thought fitting, so a model trained on it alone cannot tell
-    a fitting item from an absurd one. Training rows therefore also get `negatives_per_positive`
-    items, drawn uniformly from the catalogue, for each positive; they are too thin among fitting
-    items to move their probabilities. Validation and test rows get them only where the log holds no
-    label 0 at all. The draw is the same in every run with one seed.
+    a fitting item from an absurd one. The drawn items are too thin among the fitting ones to move
+    their probabilities.
     """
-    rows = data.ranked_rows(split)
-    part = data.examples[rows]
-    context, item = part["context"].to_numpy(), part["item_index"].to_numpy()
-    label = part["label"].to_numpy().astype(np.float32)
-    position = part["position"].to_numpy().astype(np.int32)
-    has_negatives = (data.examples["label"] == 0).any()
-    if split == "train" or not has_negatives:
-        times = config.ranking.negatives_per_positive
-        rng = np.random.default_rng([config.seed, len(rows)])
-        of_positive = np.repeat(np.flatnonzero(label == 1), times)
-        drawn = rng.integers(1, data.num_items + 1, len(of_positive), dtype=np.int32)
-        context = np.concatenate([context, context[of_positive]])
-        item = np.concatenate([item, drawn])
-        label = np.concatenate([label, np.zeros(len(drawn), np.float32)])
-        position = np.concatenate([position, position[of_positive]])
-    return RankedRows(context, item, label, position)
+    rows = ranked_rows(data, "train", config)
+    if not (data.examples["label"] == 0).any():
+        return rows
+    return _with_drawn_negatives(rows, data, config.ranking.negatives_per_positive, config)
+
+
+def _with_drawn_negatives(
+    rows: RankedRows, data: PreparedData, times: int, config: Config
+) -> RankedRows:
+    """Adds `times` items, uniform over the catalogue, for each positive; the seed decides which."""
+    rng = np.random.default_rng([config.seed, len(rows.label)])
+    of_positive = np.repeat(np.flatnonzero(rows.label == 1), times)
+    drawn = rng.integers(1, data.num_items + 1, len(of_positive), dtype=np.int32)
+    return RankedRows(
+        np.concatenate([rows.context, rows.context[of_positive]]),
+        np.concatenate([rows.item_index, drawn]),
+        np.concatenate([rows.label, np.zeros(len(drawn), np.float32)]),
+        np.concatenate([rows.position, rows.position[of_positive]]),
+    )
+
+
+def chosen_rate(rows: RankedRows, num_items: int) -> tuple[np.ndarray, float]:
+    """Counts how often each item was chosen where it was shown.
+
+    Each item's share is drawn towards the overall one as if it had been shown 20 times more.
+
+    Returns:
+        The shares, float64 [num_items + 1], and the overall share.
+    """
+    overall = float(rows.label.mean())
+    shown = np.bincount(rows.item_index, minlength=num_items + 1)
+    chosen = np.bincount(rows.item_index, weights=rows.label, minlength=num_items + 1)
+    return (chosen + _PRIOR_ROWS * overall) / (shown + _PRIOR_ROWS), overall
 
 
 class PairScorer:
@@ -95,8 +127,8 @@ class PairScorer:
         self.tables = tables
         self._items = tf.constant(embeddings.items)
         self._requests = tf.constant(embeddings.requests)
-        self._probabilities = tf.function(
-            lambda batch: tf.sigmoid(self.logits(batch, training=False)),
+        self._logits = tf.function(
+            lambda batch: self.batch_logits(batch, training=False),
             reduce_retracing=True,
             autograph=False,
         )
@@ -112,12 +144,13 @@ class PairScorer:
             Batch.POSITION: rows.position[chosen],
         }
 
-    def logits(self, batch: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
+    def batch_logits(self, batch: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
         """Predicts a batch; float32 [n]."""
         item = batch[Batch.ITEM_INDEX]
         return self.model(
             tf.gather(self._requests, batch["context"]),
             tf.gather(self._items, item),
+            item,
             self.tables.request_features(batch),
             {name: tf.gather(v, item) for name, v in self.tables.item_features.items()},
             batch[Batch.POSITION],
@@ -126,9 +159,13 @@ class PairScorer:
 
     def probabilities(self, rows: RankedRows) -> np.ndarray:
         """Predicts all of `rows`; float32 [n] in [0, 1]."""
+        return expit(self.logits(rows))
+
+    def logits(self, rows: RankedRows) -> np.ndarray:
+        """Predicts all of `rows`; float32 [n], log odds of a click."""
         count = len(rows.label)
         blocks = [
-            self._probabilities(self.batch(rows, np.arange(s, min(s + _BLOCK, count)))).numpy()
+            self._logits(self.batch(rows, np.arange(s, min(s + _BLOCK, count)))).numpy()
             for s in range(0, count, _BLOCK)
         ]
         return np.concatenate([np.zeros(0, np.float32), *blocks])
@@ -142,7 +179,7 @@ def train_ranking(
     config: Config,
     checkpoint_folder: Path,
 ) -> History:
-    """Trains the model in place and leaves it with the weights of the best round.
+    """Trains the model in place and leaves it calibrated, with the weights of the best round.
 
     Args:
         model: The ranking model.
@@ -157,7 +194,9 @@ def train_ranking(
     """
     settings = config.ranking
     scorer = PairScorer(model, tables, embeddings)
-    rows = ranked_rows(data, "train", config)
+    rate, overall = chosen_rate(ranked_rows(data, "train", config), data.num_items)
+    model.item_log_odds.assign(logit(rate) - logit(overall))
+    rows = training_rows(data, config)
     validation = ranked_rows(data, "validation", config)
     batch_size = min(settings.batch_size, len(rows.label))
     steps_per_round = max(1, len(rows.label) // batch_size)
@@ -172,7 +211,7 @@ def train_ranking(
     @tf.function(reduce_retracing=True, autograph=False)
     def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            logits = scorer.logits(batch, training=True)
+            logits = scorer.batch_logits(batch, training=True)
             losses = tf.nn.sigmoid_cross_entropy_with_logits(batch[Batch.LABEL], logits)
             loss = tf.reduce_mean(losses)
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
@@ -198,4 +237,23 @@ def train_ranking(
         validate=validate,
         monitor="-validation_log_loss",
     )
-    return fit(run, checkpoint_folder)
+    history = fit(run, checkpoint_folder)
+    calibrate(model, scorer, validation)
+    return history
+
+
+def calibrate(model: RankingModel, scorer: PairScorer, rows: RankedRows) -> None:
+    """Sets the model's slope and offset so that its probabilities fit the answers of `rows`.
+
+    A model whose rows hold one answer only stays as it is.
+
+    Source: Platt, Probabilistic Outputs for Support Vector Machines (1999), without the smoothed
+        targets.
+    """
+    model.calibration.assign([1.0, 0.0])
+    if len(np.unique(rows.label)) < 2:
+        return
+    logits = scorer.logits(rows).astype(np.float64)
+    fitted = LogisticRegression(C=np.inf).fit(logits[:, None], rows.label)
+    if fitted.coef_[0, 0] > 0:
+        model.calibration.assign([fitted.coef_[0, 0], fitted.intercept_[0]])

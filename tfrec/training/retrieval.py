@@ -51,12 +51,12 @@ class Embedder:
         self._request_text = tf.Variable(tf.zeros([tables.text_tokens.shape[0], text_dim]))
         self._encode_block = tf.function(
             lambda tokens: model.encoder(trim(tokens), training=False),
-            reduce_retracing=True,
+            input_signature=[tf.TensorSpec([None, None], tf.int32)],
             autograph=False,
         )
         self._embed_items_block = tf.function(
             lambda rows: self.items(rows, self._cached_item_text(rows), training=False),
-            reduce_retracing=True,
+            input_signature=[tf.TensorSpec([None], tf.int32)],
             autograph=False,
         )
         self._embed_requests_block = tf.function(

@@ -1,0 +1,20 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import tfrec  # noqa: F401  sets what TensorFlow reads when it is imported, so it comes first
+
+
+@pytest.fixture(scope="session")
+def data_folder() -> Path:
+    """Returns the folder of public data sets that TFREC_DATA names; skips without it."""
+    name = os.environ.get("TFREC_DATA")
+    if not name:
+        pytest.skip("TFREC_DATA does not name a folder of public data sets")
+    folder = Path(name)
+    if not folder.is_dir():
+        pytest.fail(f"TFREC_DATA={name}: no such folder")
+    return folder

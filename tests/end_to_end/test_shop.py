@@ -1,0 +1,459 @@
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import tensorflow as tf
+
+from tfrec.config import load_config
+from tfrec.errors import ExportError
+from tfrec.export import saved_model
+from tfrec.export.replay import raw_requests, replay_requests
+from tfrec.export.saved_model import export_model, list_versions, verify
+from tfrec.export.signatures import build_signatures
+from tfrec.pipeline import STAGES, Pipeline
+from tfrec.recommender import Recommender
+from tfrec.serving.saved_recommender import SavedRecommender
+
+pytestmark = pytest.mark.slow
+
+CONFIG = Path(__file__).parents[2] / "configs" / "shop.yaml"
+K, CANDIDATES, NUM_REPLAYED = 20, 60, 8
+SIGNATURES = ("recommend", "retrieve", "rank", "encode_user", "encode_item")
+
+
+def make_overrides(folder: Path) -> list[str]:
+    return [
+        f"runs={folder / 'runs'}",
+        f"export.folder={folder / 'models'}",
+        f"export.k={K}",
+        f"export.replay_rows={NUM_REPLAYED}",
+        f"index.candidates={CANDIDATES}",
+        "data.scale=0.05",
+        "text.vocabulary_size=1000",
+        "encoder.source=nano",
+        "encoder.pretraining.steps=40",
+        "encoder.pretraining.checkpoint_every=5",
+        "encoder.pretraining.batch_size=32",
+        "retrieval.embedding_dim=32",
+        "retrieval.batch_size=128",
+        "retrieval.epochs=16",
+        "retrieval.learning_rate=0.01",
+        "retrieval.use_user_id=true",
+        "ranking.batch_size=1024",
+        "ranking.epochs=4",
+        "ranking.learning_rate=0.005",
+    ]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its pipeline, the lines it announced, its folder."""
+
+    pipeline: Pipeline
+    lines: list[str]
+    folder: Path
+
+    @property
+    def version(self) -> Path:
+        return self.folder / "models" / "shop" / "1"
+
+
+def make_pipeline(folder: Path, announce: Callable[[str], None]) -> Pipeline:
+    return Pipeline(load_config(CONFIG, make_overrides(folder)), announce=announce)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("whole")
+    lines: list[str] = []
+    pipeline = make_pipeline(folder, lines.append)
+    pipeline.run()
+    return Run(pipeline, lines, folder)
+
+
+@pytest.fixture(scope="module")
+def saved(run: Run) -> SavedRecommender:
+    return SavedRecommender(run.version.parent)
+
+
+@pytest.fixture(scope="module")
+def recommender(run: Run) -> Recommender:
+    return run.pipeline.recommender()
+
+
+# Stages
+
+
+def test_every_stage_leaves_its_record_and_nothing_half_done(run):
+    for name in STAGES:
+        facts = json.loads((run.pipeline.folder / name / "stage.json").read_text())
+        assert facts["stage"] == name
+        assert (run.pipeline.folder / name / "config.yaml").read_text() == (
+            run.pipeline.config.to_yaml()
+        )
+        assert not (run.pipeline.folder / name / "checkpoints").exists()
+    hidden = {path.name for path in run.pipeline.folder.iterdir() if path.name.startswith(".")}
+    assert hidden <= {".lock"}
+
+
+def test_first_run_announces_every_stage(run):
+    wanted = []
+    for number, name in enumerate(STAGES, start=1):
+        title = f"[{number}/{len(STAGES)}] {name}"
+        wanted += [f"{title}: running", f"{title}: done"]
+    assert [line.split(" in ")[0] for line in run.lines] == wanted
+
+
+def test_second_run_skips_every_stage_and_exports_nothing(run):
+    before = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.name != ".lock"}
+    lines: list[str] = []
+    make_pipeline(run.folder, lines.append).run()
+    assert [line.split(": ")[1] for line in lines] == ["unchanged"] * len(STAGES)
+    after = {p: p.stat().st_mtime_ns for p in run.folder.rglob("*") if p.name != ".lock"}
+    assert after == before
+
+
+# Report
+
+
+def test_retrieval_lies_between_popularity_and_oracle(run):
+    retrieval = run.pipeline.report()["retrieval"]
+    recall = {model: metrics["recall_at_100"] for model, metrics in retrieval.items()}
+    assert recall["popularity"] < recall["ours"] < recall["oracle"]
+    assert recall["random"] < recall["popularity"]
+    assert recall["random"] == pytest.approx(100 / run.pipeline.data.num_items, abs=0.1)
+
+
+def test_ranking_lies_between_chance_and_oracle(run):
+    ranking = run.pipeline.report()["ranking"]
+    assert ranking["random"]["auc"] == pytest.approx(0.5)
+    assert 0.53 < ranking["ours"]["auc"] < ranking["oracle"]["auc"] - 0.02
+    assert ranking["oracle"]["log_loss"] < ranking["ours"]["log_loss"]
+    # Predicted clicks are right on average to within a few per cent of all shown items.
+    assert ranking["ours"]["ece"] < 0.06
+
+
+def test_losses_of_every_training_fall(run):
+    for stage in ("pretraining", "retrieval", "ranking"):
+        rounds = json.loads((run.pipeline.folder / stage / "history.json").read_text())
+        assert rounds[-1]["loss"] < rounds[0]["loss"]
+
+
+def test_report_is_written_for_people_and_programs(run):
+    folder = run.pipeline.folder / "evaluation"
+    page = (folder / "report.md").read_text()
+    for picture in ("recall.png", "calibration.png", "learning_curves.png"):
+        assert f"({picture})" in page
+        assert (folder / picture).read_bytes().startswith(b"\x89PNG")
+
+
+def test_sample_names_items_the_user_has_not_chosen(run):
+    sample = run.pipeline.sample()
+    titles = dict(run.pipeline.data.items.select("item_id", "title").iter_rows())
+    assert [item["rank"] for item in sample["items"]] == list(range(1, 11))
+    assert all(titles[item["item_id"]] == item["title"] for item in sample["items"])
+    assert not {item["title"] for item in sample["items"]} & set(sample["history"])
+
+
+# The exported folder
+
+
+def test_export_writes_version_one_with_its_manifest(run):
+    assert run.pipeline.exported_folder() == str(run.version)
+    assert list_versions(run.version.parent) == [1]
+    assert [path.name for path in run.version.parent.iterdir()] == ["1"]
+    manifest = json.loads((run.version / "manifest.json").read_text(encoding="utf-8"))
+    assert manifest["version"] == 1
+    assert manifest["name"] == "shop"
+    assert manifest["default_signature"] == "recommend"
+    assert set(manifest["signatures"]) == set(SIGNATURES)
+    assert set(manifest["packages"]) >= {"tensorflow", "tensorflow-text", "scann"}
+    assert manifest["index"]["kind"] == "scann"
+    assert manifest["config"] == run.pipeline.config.model_dump(mode="json")
+    assert manifest["metrics"]["retrieval"] == run.pipeline.report()["retrieval"]
+    verified = manifest["verification"]
+    assert {name: facts["rows"] for name, facts in verified.items()} == {
+        name: NUM_REPLAYED + (name != "encode_item") for name in SIGNATURES
+    }
+    assert all(facts["largest_difference"] <= 1e-4 for facts in verified.values())
+
+
+def test_manifest_describes_the_tensors_that_the_model_takes_and_gives(run, saved):
+    for name, described in saved.manifest["signatures"].items():
+        given = saved._model.signatures[name].structured_input_signature[1]
+        assert {info["name"]: info["shape"] for info in described["inputs"]} == {
+            key: spec.shape.as_list() for key, spec in given.items()
+        }
+        returned = saved._model.signatures[name].structured_outputs
+        assert {info["name"]: info["dtype"] for info in described["outputs"]} == {
+            key: spec.dtype.name for key, spec in returned.items()
+        }
+    assert set(saved._model.signatures) == {*SIGNATURES, "serving_default"}
+
+
+def test_titles_beside_the_model_name_every_item(run, saved):
+    titles = pl.read_csv(run.version / "titles.csv", infer_schema=False)
+    items = run.pipeline.data.items.select("item_id", "title")
+    assert titles.rows() == items.rows()
+    assert saved.title(items["item_id"][3]) == items["title"][3]
+    assert saved.title("no such item") == ""
+
+
+# Answers of the exported model
+
+
+def test_saved_model_answers_as_the_model_in_memory(run, recommender, saved):
+    contexts = np.random.default_rng(0).choice(run.pipeline.data.contexts.height, 40)
+    request = raw_requests(run.pipeline.data, run.pipeline.config, contexts)
+    in_memory = tf.function(recommender.recommend, autograph=False)
+    wanted = in_memory(
+        {
+            name: tf.constant(value, tf.string if value.dtype == object else tf.float32)
+            for name, value in request.items()
+        }
+    )
+    answer = saved.call("recommend", request)
+    np.testing.assert_array_equal(answer["item_id"], wanted["item_id"].numpy())
+    np.testing.assert_allclose(answer["score"], wanted["score"], atol=1e-5)
+    np.testing.assert_allclose(answer["probability"], wanted["probability"], atol=1e-5)
+
+
+def test_encoded_requests_equal_those_of_training(run, saved):
+    # The features of requests took another way into training: polars and numpy, not the graph.
+    contexts = np.random.default_rng(1).choice(run.pipeline.data.contexts.height, 200)
+    request = raw_requests(run.pipeline.data, run.pipeline.config, contexts)
+    with np.load(run.pipeline.folder / "retrieval" / "embeddings.npz") as trained:
+        wanted = trained["requests"][contexts]
+    np.testing.assert_allclose(saved.call("encode_user", request)["embedding"], wanted, atol=1e-4)
+
+
+def test_known_user_stranger_and_history_get_different_answers(run, saved):
+    data = run.pipeline.data
+    known = data.users["user_id"].to_list()[int(np.argmax(data.user_id_rows)) - 1]
+    history = data.items["item_id"].to_list()[:3]
+    answers = {
+        "known": saved.recommend(known),
+        "stranger": saved.recommend("no such user"),
+        "history": saved.recommend("no such user", history),
+        "query": saved.recommend("no such user", query="red lamp"),
+    }
+    ids = {name: answer["item_id"].to_list() for name, answer in answers.items()}
+    assert saved.recommend("")["item_id"].to_list() == ids["stranger"]
+    assert len({tuple(row) for row in ids.values()}) == len(ids)
+    for name, answer in answers.items():
+        assert len(set(ids[name])) == K
+        assert answer["probability"].is_sorted(descending=True)
+    assert not set(history) & set(ids["history"])
+
+
+@pytest.mark.parametrize(("k", "rows"), [(1, 1), (K, K), (1000, K), (None, K)])
+def test_recommend_for_any_k_answers_at_most_the_exported_number(saved, k, rows):
+    assert saved.recommend("u000001", k=k).height == rows
+
+
+def test_history_of_the_whole_catalogue_leaves_nothing(run, saved):
+    everything = run.pipeline.data.items["item_id"].to_list()
+    assert saved.recommend("", everything).is_empty()
+    but_two = saved.recommend("", everything[2:])
+    assert set(but_two["item_id"]) == set(everything[:2])
+
+
+STRANGE_TEXTS = ["", "x" * 50_000, "red \x00 lamp", "Ünï ☕ 靴", "word " * 5000, "\u200b\t\n"]
+
+
+def make_strange(saved: SavedRecommender, signature: str, batch: int) -> dict[str, np.ndarray]:
+    """Fills every input of a signature with strange texts and numbers."""
+    inputs = {}
+    for number, info in enumerate(saved.manifest["signatures"][signature]["inputs"]):
+        shape = [batch, *(4 if size is None else size for size in info["shape"][1:])]
+        rows = np.arange(int(np.prod(shape))).reshape(shape) + number
+        if info["dtype"] == "string":
+            inputs[info["name"]] = np.array([*STRANGE_TEXTS, "i00001"], object)[rows % 7]
+        else:
+            values = np.array([0, 1, -1, 1e6, np.nan, np.inf, -np.inf], np.float32)
+            inputs[info["name"]] = values[rows % 7]
+    return inputs
+
+
+def assert_sound(answer: Mapping[str, np.ndarray], batch: int) -> None:
+    for name, value in answer.items():
+        assert len(value) == batch
+        if value.dtype != object:
+            assert np.isfinite(value).all()
+        if name == "probability":
+            assert ((value >= 0) & (value <= 1)).all()
+        if name == "embedding":
+            np.testing.assert_allclose(np.linalg.norm(value, axis=1), 1, atol=1e-4)
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+@pytest.mark.parametrize("batch", [0, 1, 15])
+def test_signatures_answer_strange_requests_soundly(saved, signature, batch):
+    assert_sound(saved.call(signature, make_strange(saved, signature, batch)), batch)
+
+
+@pytest.mark.parametrize("signature", SIGNATURES)
+def test_signatures_answer_a_thousand_requests_alike(saved, signature):
+    inputs = {"item_id": np.full((1000, 2) if signature == "rank" else 1000, "i00001", object)}
+    if signature not in ("rank", "encode_item"):
+        inputs = {"user_id": np.full(1000, "u000001", object)}
+    answer = saved.call(signature, inputs)
+    assert_sound(answer, 1000)
+    for value in answer.values():
+        if value.dtype == object:
+            assert (value == value[:1]).all()
+        else:
+            np.testing.assert_allclose(value, np.broadcast_to(value[:1], value.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize("signature", ["recommend", "retrieve", "rank", "encode_user"])
+def test_history_without_columns_equals_no_history(saved, signature):
+    more = {"item_id": [["i00001"]]} if signature == "rank" else {}
+    empty = saved.call(signature, {"history": np.empty((1, 0), object), **more})
+    wanted = saved.call(signature, {"history": [[""]], **more})
+    for name, value in wanted.items():
+        if value.dtype == object:
+            np.testing.assert_array_equal(empty[name], value)
+        else:
+            np.testing.assert_allclose(empty[name], value, atol=1e-6)
+
+
+def test_encoded_catalogue_items_equal_the_retrieved_embeddings(run, recommender, saved):
+    replayed = replay_requests(run.pipeline.data, run.pipeline.config, recommender)["encode_item"]
+    encoded = saved.call("encode_item", replayed)["embedding"]
+    ids = run.pipeline.data.items["item_id"].to_list()
+    with np.load(run.pipeline.folder / "retrieval" / "embeddings.npz") as trained:
+        wanted = trained["items"][[ids.index(item) + 1 for item in replayed["item_id"]]]
+    np.testing.assert_allclose(encoded, wanted, atol=1e-4)
+
+
+# Verification and failed exports
+
+
+def test_verify_of_another_answer_names_signature_output_and_values(run, recommender):
+    requests = replay_requests(run.pipeline.data, run.pipeline.config, recommender)
+    signatures = {s.name: s for s in build_signatures(recommender)}
+    rank = signatures["rank"]
+
+    def answer_slightly_off(request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        answer = rank.answer(request)
+        return answer | {"probability": answer["probability"] + 0.01}
+
+    tampered = dataclasses.replace(rank, answer=answer_slightly_off)
+    with pytest.raises(ExportError, match=r"'rank', output 'probability', entry \(0, 0\)"):
+        verify(run.version, [tampered], {"rank": requests["rank"]})
+
+
+def test_failed_export_leaves_earlier_versions_and_no_leftovers(run, recommender, monkeypatch):
+    def write_rubbish(_: Recommender, __: object, folder: Path) -> None:
+        (folder / "saved_model.pb").write_bytes(b"no model")
+
+    monkeypatch.setattr(saved_model, "_write", write_rubbish)
+    before = sorted(path.name for path in run.version.rglob("*"))
+    with pytest.raises(ExportError, match="does not load"):
+        export_model(
+            recommender,
+            run.version.parent,
+            replay_requests(run.pipeline.data, run.pipeline.config, recommender),
+            run.pipeline.data.items.select("item_id", "title"),
+            {"fingerprint": "another"},
+        )
+    assert [path.name for path in run.version.parent.iterdir()] == ["1"]
+    assert sorted(path.name for path in run.version.rglob("*")) == before
+
+
+def test_export_of_the_same_model_keeps_the_version_and_sweeps_dead_leftovers(run, recommender):
+    models = run.version.parent
+    process = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    dead = models / f".writing-{int(process.stdout)}-a"
+    alive = models / f".writing-{os.getpid()}-b"
+    dead.mkdir()
+    alive.mkdir()
+    fingerprint = json.loads((run.version / "manifest.json").read_text())["fingerprint"]
+    try:
+        kept = export_model(recommender, models, {}, pl.DataFrame(), {"fingerprint": fingerprint})
+        assert kept == run.version
+        assert not dead.exists()
+        assert alive.exists()
+    finally:
+        alive.rmdir()
+    assert list_versions(models) == [1]
+
+
+# Killed and started again
+
+
+def kill_when(appears: Path, command: list[str], cwd: Path) -> None:
+    """Starts a process and sends SIGKILL as soon as a file is there."""
+    with (cwd / "output.txt").open("w+") as output:
+        process = subprocess.Popen(command, cwd=cwd, stdout=output, stderr=output)
+        try:
+            deadline = time.monotonic() + 120
+            while not appears.exists():
+                if process.poll() is not None or time.monotonic() > deadline:
+                    output.seek(0)
+                    pytest.fail(f"{appears} never appeared: {output.read()[-2000:]}")
+                time.sleep(0.005)
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+
+
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    with np.load(path) as saved:
+        return {name: saved[name] for name in saved.files}
+
+
+def test_run_killed_in_every_training_and_resumed_ends_bit_equal(run, recommender, tmp_path):
+    folder = tmp_path / "runs" / "shop"
+    for done in ("prepare", "vocabulary", "tokens"):  # these are the same whoever makes them
+        shutil.copytree(run.pipeline.folder / done, folder / done)
+    overrides = [part for pair in make_overrides(tmp_path) for part in ("--set", pair)]
+    command = [sys.executable, "-m", "tfrec", "train", str(CONFIG), *overrides]
+    for stage in ("pretraining", "retrieval", "ranking"):
+        partial = folder / f".{stage}.partial"
+        kill_when(partial / "checkpoints" / "checkpoint.npz", command, tmp_path)
+        assert partial.exists()
+        assert not (folder / stage).exists()
+
+    lines: list[str] = []
+    resumed = make_pipeline(tmp_path, lines.append)
+    resumed.run(until="index")
+    states = {line.split()[1].rstrip(":"): line.split(": ")[1] for line in lines[:6]}
+    assert states == {name: "unchanged" for name in STAGES[:5]} | {"ranking": "resuming"}
+
+    arrays = ("pretraining/backbone", "retrieval/model", "retrieval/embeddings", "ranking/model")
+    for name in arrays:
+        wanted = load_arrays(run.pipeline.folder / f"{name}.npz")
+        got = load_arrays(folder / f"{name}.npz")
+        assert list(got) == list(wanted)
+        for key, value in wanted.items():
+            np.testing.assert_array_equal(got[key], value, err_msg=f"{name}, {key}")
+
+    def report(pipeline: Pipeline) -> dict[str, Any]:
+        return {part: pipeline.report()[part] for part in ("retrieval", "ranking")}
+
+    assert report(resumed) == report(run.pipeline)
+    contexts = np.arange(0, run.pipeline.data.contexts.height, 100)
+    request = {
+        name: tf.constant(value, tf.string if value.dtype == object else tf.float32)
+        for name, value in raw_requests(run.pipeline.data, run.pipeline.config, contexts).items()
+    }
+    wanted, got = (
+        tf.function(model.recommend, autograph=False)(request)
+        for model in (recommender, resumed.recommender())
+    )
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(got[name].numpy(), value.numpy())

@@ -1,0 +1,533 @@
+from functools import cached_property
+from typing import Any
+
+import keras
+import numpy as np
+import polars as pl
+import pytest
+import tensorflow as tf
+
+from tfrec.config import Feature, Ranking, Retrieval
+from tfrec.data.tabular import FeatureEncoder, encode_frame, fit_features
+from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.features.text import train_vocabulary
+from tfrec.index import ExactIndex
+from tfrec.models.ranking import RankingModel
+from tfrec.models.retrieval import RetrievalModel
+from tfrec.recommender import Catalogue, Inputs, Recommender, last_items
+
+NUM_ITEMS, NUM_USERS, DIM, MAX_HISTORY, CANDIDATES, K = 30, 5, 8, 4, 12, 7
+COLOURS, THINGS = ("red", "blue", "green", "black", "white"), ("shoe", "lamp", "chair", "cup")
+ITEMS = pl.DataFrame(
+    {
+        "item_id": [f"i{n}" for n in range(NUM_ITEMS - 1)] + ["café ☕"],
+        "title": [
+            f"{COLOURS[n % 5]} {THINGS[n % 4]} number {n}" if n else "" for n in range(NUM_ITEMS)
+        ],
+        "brand": [f"b{n % 3}" for n in range(NUM_ITEMS)],
+        "price": [float(n + 1) for n in range(NUM_ITEMS)],
+        "tags": [["new"] * (n % 2) + ["sale"] * (n % 3 == 0) for n in range(NUM_ITEMS)],
+        "image": [[float(n % 7), 1.0, -float(n % 2)] for n in range(NUM_ITEMS)],
+    }
+)
+ITEM_IDS = ITEMS["item_id"].to_list()
+
+
+class Compiled:
+    """The methods of a recommender as graphs, as an export holds them."""
+
+    def __init__(self, recommender: Recommender) -> None:
+        self.eager = recommender
+
+    def _compile(self, method: Any, *inputs: dict[str, tf.Tensor]) -> Any:
+        (example,) = inputs
+        specs = {
+            name: tf.TensorSpec([None] * value.shape.rank, value.dtype)
+            for name, value in example.items()
+        }
+        return tf.function(method, input_signature=[specs], autograph=False)
+
+    @cached_property
+    def encode_item(self) -> Any:
+        return self._compile(self.eager.encode_item, make_items([0]))
+
+    @cached_property
+    def encode_user(self) -> Any:
+        return self._compile(self.eager.encode_user, make_request())
+
+    @cached_property
+    def retrieve(self) -> Any:
+        return self._compile(self.eager.retrieve, make_request())
+
+    @cached_property
+    def rank(self) -> Any:
+        return self._compile(self.eager.rank, make_request(item_id=[[""]]))
+
+    @cached_property
+    def recommend(self) -> Any:
+        return self._compile(self.eager.recommend, make_request())
+
+
+def make_recommender(
+    num_candidates: int = CANDIDATES, k: int = K, use_user_id: bool = True
+) -> Compiled:
+    """Builds an untrained recommender whose every weight matters."""
+    keras.utils.set_random_seed(0)
+    features = {
+        "brand": Feature(type="category"),
+        "price": Feature(type="number", scale="log"),
+        "tags": Feature(type="category_list"),
+        "image": Feature(type="vector"),
+    }
+    item_features = fit_features(features, ITEMS)
+    request_features = [
+        FeatureEncoder("device", "category", vocabulary=["desk", "phone"]),
+        FeatureEncoder("age", "number", mean=40.0, std=10.0),
+    ]
+    vocabulary = train_vocabulary([title for title in ITEMS["title"] for _ in range(3)], 200)
+    config = Retrieval(embedding_dim=DIM, use_user_id=use_user_id)
+    item_id_rows = np.arange(NUM_ITEMS + 1, dtype=np.int32)
+    item_id_rows[-3:] = 0  # items without training targets
+    retrieval = RetrievalModel(
+        TextEncoder(build_backbone("nano", len(vocabulary), 16, 0.0)),
+        num_item_ids=int(item_id_rows.max()),
+        num_user_ids=NUM_USERS,
+        item_features=item_features,
+        request_features=request_features,
+        max_history=MAX_HISTORY,
+        config=config,
+    )
+    ranking = RankingModel(NUM_ITEMS, DIM, item_features, request_features, Ranking())
+    rng = np.random.default_rng(1)
+    towers = [*retrieval.item_tower.trainable_variables, *retrieval.user_tower.trainable_variables]
+    for weight in (*towers, ranking.item_log_odds, ranking.position_bias):
+        weight.assign(rng.normal(0, 0.4, weight.shape))
+
+    item_inputs = encode_frame(item_features, ITEMS, with_unknown_row=True)
+
+    def build(embeddings: np.ndarray) -> Compiled:
+        recommender = Recommender(
+            retrieval,
+            ranking,
+            ExactIndex(embeddings[1:]),
+            Catalogue(
+                item_ids=ITEM_IDS,
+                item_id_rows=item_id_rows,
+                item_inputs=item_inputs,
+                item_embeddings=embeddings,
+                user_ids=[f"u{n}" for n in range(NUM_USERS)],
+                user_id_rows=np.arange(NUM_USERS + 1, dtype=np.int32),
+            ),
+            Inputs(["bio"], request_features, ["title"], item_features),
+            vocabulary=vocabulary,
+            max_item_tokens=16,
+            max_query_tokens=8,
+            num_candidates=num_candidates,
+            k=k,
+        )
+        return Compiled(recommender)
+
+    empty = build(np.zeros((NUM_ITEMS + 1, DIM), np.float32))
+    embedded = empty.encode_item(make_items(range(NUM_ITEMS))).numpy()
+    return build(np.concatenate([np.zeros((1, DIM), np.float32), embedded]))
+
+
+def make_items(rows: range | list[int]) -> dict[str, tf.Tensor]:
+    frame = ITEMS[list(rows)]
+    width = 2
+    return {
+        "item_id": tf.constant(frame["item_id"].to_list()),
+        "title": tf.constant(frame["title"].to_list()),
+        "brand": tf.constant(frame["brand"].to_list()),
+        "price": tf.constant(frame["price"].to_list(), tf.float32),
+        "tags": tf.constant([(tags + [""] * width)[:width] for tags in frame["tags"].to_list()]),
+        "image": tf.constant(frame["image"].to_list(), tf.float32),
+    }
+
+
+def make_request(rows: int = 1, **changes: object) -> dict[str, tf.Tensor]:
+    """Makes requests of which nothing is known, with the given inputs changed."""
+    request: dict[str, object] = {
+        "user_id": [""] * rows,
+        "history": np.full((rows, 1), "", object),
+        "query": [""] * rows,
+        "bio": [""] * rows,
+        "device": [""] * rows,
+        "age": np.zeros(rows, np.float32),
+        **changes,
+    }
+    dtypes = {"age": tf.float32}
+    return {
+        name: tf.constant(value, dtypes.get(name, tf.string)) for name, value in request.items()
+    }
+
+
+def make_mixed_requests(rows: int, seed: int = 0) -> dict[str, tf.Tensor]:
+    rng = np.random.default_rng(seed)
+    history = rng.choice([*ITEM_IDS, "", "no such item"], (rows, 6)).astype(object)
+    return make_request(
+        rows,
+        user_id=rng.choice(["u0", "u3", "stranger", ""], rows).astype(object),
+        history=history,
+        query=rng.choice(["red shoe", "", "blue lamp cup", "☕"], rows).astype(object),
+        device=rng.choice(["phone", "desk", "toaster", ""], rows).astype(object),
+        age=rng.choice([0.0, 20.0, 90.0], rows).astype(np.float32),
+    )
+
+
+@pytest.fixture(scope="module")
+def recommender() -> Compiled:
+    return make_recommender()
+
+
+@pytest.fixture(scope="module")
+def embeddings(recommender: Compiled) -> np.ndarray:
+    return recommender.eager.index.tensors()[0]
+
+
+def recommend(
+    recommender: Compiled, request: dict[str, tf.Tensor]
+) -> tuple[list[list[str]], np.ndarray, np.ndarray]:
+    answer = recommender.recommend(request)
+    ids = [[cell.decode() for cell in row] for row in answer["item_id"].numpy()]
+    return ids, answer["score"].numpy(), answer["probability"].numpy()
+
+
+def assert_same(
+    first: dict[str, tf.Tensor], second: dict[str, tf.Tensor], atol: float = 1e-5
+) -> None:
+    for name, value in first.items():
+        if value.dtype == tf.string:
+            np.testing.assert_array_equal(value, second[name])
+        else:
+            np.testing.assert_allclose(value, second[name], atol=atol)
+
+
+# last_items
+
+
+@pytest.mark.parametrize(
+    ("history", "length", "wanted"),
+    [
+        ([1, 2, 3], 3, [1, 2, 3]),
+        ([1, 2, 3], 2, [2, 3]),
+        ([1, 2, 3], 5, [0, 0, 1, 2, 3]),
+        ([5, 0, 0, 6, 0], 3, [0, 5, 6]),
+        ([5, 0, 7, 6, 0], 2, [7, 6]),
+        ([0, 0], 3, [0, 0, 0]),
+        ([], 2, [0, 0]),
+        ([4, 4, 4], 2, [4, 4]),
+    ],
+)
+def test_last_items_of_hand_made_histories(history, length, wanted):
+    row = tf.constant([history], tf.int32, shape=[1, len(history)])
+    assert last_items(row, length).numpy().tolist() == [wanted]
+
+
+def test_last_items_of_no_rows_are_no_rows():
+    assert last_items(tf.zeros([0, 5], tf.int32), 3).shape == (0, 3)
+
+
+# Items
+
+
+def test_items_of_the_catalogue_encode_to_their_table_rows(recommender, embeddings):
+    encoded = recommender.encode_item(make_items(range(NUM_ITEMS))).numpy()
+    np.testing.assert_allclose(encoded, embeddings, atol=1e-5)
+    np.testing.assert_allclose(np.linalg.norm(encoded, axis=1), 1, atol=1e-5)
+    alone = recommender.encode_item(make_items([4])).numpy()
+    np.testing.assert_allclose(alone[0], embeddings[4], atol=1e-5)
+
+
+def test_item_that_is_new_or_has_no_row_shares_the_unknown_row(recommender, embeddings):
+    last = make_items([NUM_ITEMS - 1])  # in the catalogue, without a row of its own
+    renamed = last | {"item_id": tf.constant(["brand new"])}
+    np.testing.assert_allclose(
+        recommender.encode_item(renamed).numpy()[0], embeddings[-1], atol=1e-5
+    )
+    first = make_items([0]) | {"item_id": tf.constant(["brand new"])}
+    assert np.abs(recommender.encode_item(first).numpy()[0] - embeddings[0]).max() > 1e-3
+
+
+def test_item_of_which_nothing_is_known_has_length_one(recommender):
+    nothing = {
+        name: tf.zeros_like(value) if value.dtype != tf.string else tf.fill(tf.shape(value), "")
+        for name, value in make_items([0, 1]).items()
+    }
+    encoded = recommender.encode_item(nothing).numpy()
+    np.testing.assert_allclose(np.linalg.norm(encoded, axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(encoded[0], encoded[1], atol=1e-6)
+
+
+# Requests
+
+
+@pytest.mark.parametrize("batch", [0, 1, 7])
+def test_answers_have_the_declared_shapes(recommender, batch):
+    request = make_mixed_requests(batch)
+    recommended = recommender.recommend(request)
+    assert {name: value.shape for name, value in recommended.items()} == {
+        "item_id": (batch, K), "score": (batch, K), "probability": (batch, K)
+    }  # fmt: skip
+    retrieved = recommender.retrieve(request)
+    assert {name: value.shape for name, value in retrieved.items()} == {
+        "item_id": (batch, CANDIDATES), "score": (batch, CANDIDATES)
+    }  # fmt: skip
+    assert recommender.encode_user(request).shape == (batch, DIM)
+    ranked = recommender.rank(request | {"item_id": tf.fill([batch, 3], "i1")})
+    assert {value.shape for value in ranked.values()} == {(batch, 3)}
+
+
+def test_rows_of_a_batch_are_answered_as_if_alone(recommender):
+    request = make_mixed_requests(7)
+    together = recommender.recommend(request)
+    for row in range(7):
+        alone = recommender.recommend(
+            {name: value[row : row + 1] for name, value in request.items()}
+        )
+        assert_same(alone, {name: value[row : row + 1] for name, value in together.items()})
+
+
+def test_recommended_items_are_distinct_known_new_and_best_first(recommender):
+    request = make_mixed_requests(7)
+    ids, scores, probabilities = recommend(recommender, request)
+    histories = [{cell.decode() for cell in row} for row in request["history"].numpy()]
+    for row, history in zip(ids, histories, strict=True):
+        assert len(set(row)) == K
+        assert set(row) <= set(ITEM_IDS)
+        assert not set(row) & history
+    assert (np.diff(probabilities, axis=1) <= 0).all()
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+    assert (np.abs(scores) <= 1 + 1e-5).all()
+
+
+def test_recommended_items_are_the_most_probable_of_the_retrieved(recommender):
+    request = make_mixed_requests(5)
+    retrieved = recommender.retrieve(request)["item_id"]
+    probabilities = recommender.rank(request | {"item_id": retrieved})["probability"].numpy()
+    order = np.argsort(-probabilities, axis=1)[:, :K]
+    wanted = np.take_along_axis(retrieved.numpy(), order, axis=1)
+    np.testing.assert_array_equal(recommender.recommend(request)["item_id"].numpy(), wanted)
+
+
+def test_rank_agrees_with_recommend_on_the_same_items(recommender):
+    request = make_mixed_requests(5)
+    recommended = recommender.recommend(request)
+    ranked = recommender.rank(request | {"item_id": recommended["item_id"]})
+    assert_same(ranked, recommended)
+
+
+def test_rank_answers_in_the_given_order(recommender):
+    request = make_mixed_requests(1)
+    forward = recommender.rank(request | {"item_id": tf.constant([ITEM_IDS])})
+    backward = recommender.rank(request | {"item_id": tf.constant([ITEM_IDS[::-1]])})
+    assert_same(forward, {name: value[:, ::-1] for name, value in backward.items()})
+    assert len(np.unique(forward["score"].numpy())) == NUM_ITEMS
+
+
+def test_rank_of_unknown_and_empty_ids_scores_zero(recommender):
+    request = make_mixed_requests(1)
+    given = tf.constant([["i3", "", "no such item", "i3"]])
+    answer = {k: v.numpy()[0] for k, v in recommender.rank(request | {"item_id": given}).items()}
+    assert answer["score"][1] == answer["score"][2] == 0
+    assert answer["score"][0] == pytest.approx(answer["score"][3], abs=1e-6)
+    assert answer["score"][0] != 0
+    assert np.isfinite(answer["probability"]).all()
+
+
+def test_rank_of_no_items_answers_no_columns(recommender):
+    answer = recommender.rank(make_request(2, item_id=np.empty((2, 0), object)))
+    assert {value.shape for value in answer.values()} == {(2, 0)}
+
+
+def test_retrieved_scores_are_products_of_user_and_item_best_first(recommender, embeddings):
+    request = make_mixed_requests(6)
+    answer = recommender.retrieve(request)
+    users = recommender.encode_user(request).numpy()
+    rows = np.array(
+        [[ITEM_IDS.index(cell.decode()) for cell in row] for row in answer["item_id"].numpy()]
+    )
+    scores = answer["score"].numpy()
+    np.testing.assert_allclose(scores, np.einsum("bd,bnd->bn", users, embeddings[rows]), atol=1e-5)
+    assert (np.diff(scores, axis=1) <= 0).all()
+
+
+def test_retrieved_items_are_the_nearest_unseen(recommender, embeddings):
+    request = make_mixed_requests(6)
+    found = recommender.retrieve(request)["item_id"].numpy()
+    products = recommender.encode_user(request).numpy() @ embeddings.T
+    for row, history in enumerate(request["history"].numpy()):
+        seen = {cell.decode() for cell in history}
+        order = [ITEM_IDS[item] for item in np.argsort(-products[row])]
+        wanted = [item for item in order if item not in seen][:CANDIDATES]
+        assert [cell.decode() for cell in found[row]] == wanted
+
+
+# Edges of requests
+
+
+def test_catalogue_smaller_than_k_is_answered_whole_and_padded():
+    # More candidates than items cannot be configured; an answer longer than the candidates can.
+    small = make_recommender(num_candidates=NUM_ITEMS, k=40)
+    ids, scores, probabilities = recommend(small, make_request(history=[["i2", "i5"]]))
+    assert sorted(ids[0][: NUM_ITEMS - 2]) == sorted(set(ITEM_IDS) - {"i2", "i5"})
+    assert ids[0][NUM_ITEMS - 2 :] == [""] * 12
+    assert not scores[0, NUM_ITEMS - 2 :].any()
+    assert not probabilities[0, NUM_ITEMS - 2 :].any()
+    assert (probabilities[0, : NUM_ITEMS - 2] > 0).all()
+    retrieved = small.retrieve(make_request(history=[["i2", "i5"]]))
+    assert retrieved["item_id"].numpy()[0, -2:].tolist() == [b"", b""]
+    assert retrieved["score"].numpy()[0, -2:].tolist() == [0.0, 0.0]
+
+
+def test_history_of_all_items_leaves_padding_only(recommender):
+    ids, scores, probabilities = recommend(recommender, make_request(history=[ITEM_IDS]))
+    assert ids == [[""] * K]
+    assert not scores.any()
+    assert not probabilities.any()
+    assert not recommender.retrieve(make_request(history=[ITEM_IDS]))["score"].numpy().any()
+
+
+def test_history_longer_than_the_tower_sees_is_left_out_whole(recommender):
+    history = ITEM_IDS[:20]
+    ids, _, _ = recommend(recommender, make_request(history=[history]))
+    assert not set(ids[0]) & set(history)
+    assert len(set(ids[0]) - {""}) == K
+
+
+def test_history_before_the_last_items_does_not_shape_the_user(recommender):
+    recent = ITEM_IDS[-MAX_HISTORY:]
+    one = recommender.encode_user(make_request(history=[["i1", *recent]]))
+    other = recommender.encode_user(make_request(history=[["i2", *recent]]))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    changed = recommender.encode_user(make_request(history=[["i1", *recent[1:], "i2"]]))
+    assert np.abs(changed - one).max() > 1e-4
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        ["", "", "i1", "i2"],
+        ["i1", "i2", "", ""],
+        ["i1", "", "", "i2", ""],
+        ["no such item", "i1", "i2"],
+        ["i1", "i2", "no such item", "i\x001", "☕"],
+    ],
+)
+def test_padding_and_unknown_items_anywhere_do_not_change_the_answer(recommender, history):
+    wanted = recommender.recommend(make_request(history=[["i1", "i2"]]))
+    assert_same(recommender.recommend(make_request(history=[history])), wanted)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_history_without_columns_equals_an_empty_one(recommender, batch):
+    request = make_request(batch, history=np.empty((batch, 0), object))
+    for method in (recommender.recommend, recommender.retrieve):
+        assert_same(method(request), method(make_request(batch)))
+
+
+def test_repeated_history_items_are_left_out_once(recommender):
+    ids, _, _ = recommend(recommender, make_request(history=[["i1", "i1", "i1"]]))
+    assert "i1" not in ids[0]
+    assert len(set(ids[0])) == K
+
+
+def test_unknown_user_equals_no_user_and_known_users_differ(recommender):
+    users = recommender.encode_user(make_request(4, user_id=["", "stranger", "u0", "u1"])).numpy()
+    np.testing.assert_allclose(users[0], users[1], atol=1e-6)
+    assert np.abs(users[2] - users[0]).max() > 1e-3
+    assert np.abs(users[2] - users[3]).max() > 1e-3
+
+
+def test_model_without_user_ids_answers_known_users_like_strangers():
+    users = make_recommender(use_user_id=False).encode_user(
+        make_request(2, user_id=["u0", "stranger"])
+    )
+    np.testing.assert_allclose(users[0], users[1], atol=1e-6)
+
+
+def test_unknown_category_equals_no_category(recommender):
+    users = recommender.encode_user(make_request(3, device=["", "toaster", "phone"])).numpy()
+    np.testing.assert_allclose(users[0], users[1], atol=1e-6)
+    assert np.abs(users[2] - users[0]).max() > 1e-4
+
+
+@pytest.mark.parametrize("age", [np.nan, np.inf, -np.inf])
+def test_number_that_is_none_counts_as_unknown(recommender, age):
+    wanted = recommender.recommend(make_request())
+    assert_same(recommender.recommend(make_request(age=[age])), wanted)
+
+
+@pytest.mark.parametrize("age", [1e6, -1e6, 1e30, -3.4e38])
+def test_extreme_number_gives_a_user_of_length_one_and_finite_answers(recommender, age):
+    request = make_request(age=[age])
+    ids, scores, probabilities = recommend(recommender, request)
+    assert len(set(ids[0]) - {""}) == K
+    assert np.isfinite(scores).all()
+    assert np.isfinite(probabilities).all()
+    length = np.linalg.norm(recommender.encode_user(request).numpy())
+    assert length == pytest.approx(1, abs=1e-4)
+
+
+def test_query_and_user_text_change_the_user(recommender):
+    users = recommender.encode_user(
+        make_request(4, query=["", "red shoe", "", "blue lamp"], bio=["", "", "red shoe", ""])
+    ).numpy()
+    assert np.abs(users[1] - users[0]).max() > 1e-4
+    assert np.abs(users[3] - users[1]).max() > 1e-5
+    np.testing.assert_allclose(users[2], users[1], atol=1e-6)  # one text, read in one go
+
+
+@pytest.mark.parametrize("query", ["   ", "\t\n", "\u200b", "\x00"])
+def test_query_without_tokens_gives_finite_answers(recommender, query):
+    ids, _, probabilities = recommend(recommender, make_request(query=[query]))
+    assert len(set(ids[0]) - {""}) == K
+    assert np.isfinite(probabilities).all()
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["Ünïcödé ☕ 靴 обувь", "red\x00shoe", "red " * 20_000, "x" * 100_000, "[MASK] [PAD] [CLS]"],
+    ids=["non-ascii", "null byte", "many words", "long word", "special tokens"],
+)
+def test_query_of_any_kind_is_answered(recommender, query):
+    ids, scores, probabilities = recommend(recommender, make_request(query=[query]))
+    assert len(set(ids[0]) - {""}) == K
+    assert np.isfinite(scores).all()
+    assert ((probabilities > 0) & (probabilities < 1)).all()
+
+
+def test_query_that_is_no_utf8_is_answered(recommender):
+    request = make_request() | {"query": tf.constant([b"\xff\xfe red \xc3"])}
+    ids, _, probabilities = recommend(recommender, request)
+    assert len(set(ids[0]) - {""}) == K
+    assert np.isfinite(probabilities).all()
+
+
+def test_query_beyond_the_longest_text_is_cut(recommender):
+    words = " ".join(["red", "shoe", "lamp", "cup", "blue", "chair"])  # six tokens and two edges
+    short = recommender.encode_user(make_request(query=[words]))
+    long = recommender.encode_user(make_request(query=[words + " green white black"]))
+    np.testing.assert_allclose(short, long, atol=1e-6)
+
+
+def test_item_with_a_name_beyond_ascii_is_found_and_left_out(recommender):
+    score = recommender.rank(make_request(item_id=[["café ☕"]]))["score"].numpy()
+    assert score[0, 0] != 0
+    ids, _, _ = recommend(recommender, make_request(history=[["café ☕"]]))
+    assert "café ☕" not in ids[0]
+
+
+@pytest.mark.parametrize("batch", [0, 1, 7])
+@pytest.mark.parametrize("method", ["recommend", "retrieve"])
+def test_recommender_called_eagerly_answers_as_its_graph(recommender, batch, method):
+    request = make_mixed_requests(batch)
+    wanted = getattr(recommender, method)(request)
+    assert_same(getattr(recommender.eager, method)(request), wanted)
+
+
+@pytest.mark.parametrize("rows", [[4], [4, 5], [0, 4, 5]])
+def test_items_encoded_eagerly_equal_their_graph(recommender, embeddings, rows):
+    # Item 0 has no title: in front of others it must not empty their texts.
+    encoded = recommender.eager.encode_item(make_items(rows)).numpy()
+    np.testing.assert_allclose(encoded, embeddings[rows], atol=1e-5)

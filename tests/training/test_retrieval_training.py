@@ -1,0 +1,208 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfrec.config import Config, parse_config
+from tfrec.data.dataset import PreparedData
+from tfrec.data.prepare import prepare
+from tfrec.data.sources import read_source
+from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.environment import start_tensorflow
+from tfrec.features.batches import InputTables
+from tfrec.features.text import tokenize_texts, train_vocabulary
+from tfrec.metrics.retrieval import target_ranks
+from tfrec.models.retrieval import RetrievalModel
+from tfrec.training.loop import History
+from tfrec.training.retrieval import Embedder, train_retrieval
+
+
+def make_config(adaptation: str = "frozen", **retrieval: object) -> Config:
+    return parse_config(
+        {
+            "name": "tiny",
+            "data": {
+                "source": "shop",
+                "scale": 0.02,
+                "max_history": 6,
+                "events": {
+                    "kind": "kind",
+                    "kinds": {
+                        "impression": {"label": 0},
+                        "click": {"label": 1},
+                        "cart": {"label": 1, "weight": 2.0, "ranked": False, "target": False},
+                        "purchase": {"label": 1, "weight": 3.0, "ranked": False, "target": False},
+                    },
+                    "query": "query",
+                    "context": {"device": "category"},
+                },
+                "items": {"features": {"category": "category", "price": "number"}},
+                "users": {"features": {"gender": "category"}},
+            },
+            "encoder": {"source": "nano", "adaptation": adaptation},
+            "retrieval": {
+                "embedding_dim": 16,
+                "batch_size": 64,
+                "epochs": 4,
+                "learning_rate": 0.01,
+                "encoder_learning_rate": 0.001,
+                **retrieval,
+            },
+            "evaluation": {"k": [100]},
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def data() -> PreparedData:
+    config = make_config()
+    return prepare(read_source(config.data, config.seed), config)
+
+
+@pytest.fixture(scope="module")
+def vocabulary(data: PreparedData) -> list[str]:
+    return train_vocabulary([*data.items["text"].to_list(), *data.texts], 300)
+
+
+@pytest.fixture(scope="module")
+def tables(data: PreparedData, vocabulary: list[str]) -> InputTables:
+    items = tokenize_texts(vocabulary, ["", *data.items["text"].to_list()], 16, "items")
+    return InputTables(data, items, tokenize_texts(vocabulary, data.texts, 8, "texts"))
+
+
+class Trained:
+    """A model built and trained from the seed on, with its weights before and after."""
+
+    def __init__(
+        self, data: PreparedData, vocabulary: list[str], tables: InputTables, config: Config,
+        folder: Path,
+    ) -> None:  # fmt: skip
+        start_tensorflow(config.seed)
+        self.model = RetrievalModel(
+            TextEncoder(build_backbone("nano", len(vocabulary), 16, dropout=0.0)),
+            num_item_ids=int(data.item_id_rows.max()),
+            num_user_ids=int(data.user_id_rows.max()),
+            item_features=data.item_features,
+            request_features=[*data.user_features, *data.context_features],
+            max_history=data.max_history,
+            config=config.retrieval,
+        )
+        self.before = self.weights()
+        folder.mkdir()
+        self.history: History = train_retrieval(self.model, data, tables, config, folder)
+        self.after = self.weights()
+
+    def weights(self) -> dict[int, np.ndarray]:
+        return {number: v.numpy() for number, v in enumerate(self.model.variables)}
+
+    def changed(self, of: list[object]) -> list[bool]:
+        ids = [id(variable) for variable in self.model.variables]
+        numbers = [ids.index(id(variable)) for variable in of]
+        return [bool((self.before[n] != self.after[n]).any()) for n in numbers]
+
+
+@pytest.fixture(scope="module")
+def frozen(data, vocabulary, tables, tmp_path_factory) -> Trained:
+    folder = tmp_path_factory.mktemp("frozen") / "checkpoints"
+    return Trained(data, vocabulary, tables, make_config(), folder)
+
+
+@pytest.fixture(scope="module")
+def full(data, vocabulary, tables, tmp_path_factory) -> Trained:
+    folder = tmp_path_factory.mktemp("full") / "checkpoints"
+    return Trained(data, vocabulary, tables, make_config("full", epochs=2), folder)
+
+
+@pytest.mark.parametrize("adaptation", ["frozen", "full"])
+def test_training_lowers_the_loss(adaptation, request):
+    losses = [r["loss"] for r in request.getfixturevalue(adaptation).history.rounds]
+    assert len(losses) == (4 if adaptation == "frozen" else 2)
+    assert losses[-1] < losses[0] - 0.1
+
+
+def test_training_finds_more_validation_items_than_chance(frozen, data):
+    # Chance finds 100 of about 566 items: 0.18. Too good would be suspicious too.
+    chance = 100 / data.num_items
+    best = frozen.history.rounds[frozen.history.best_round]["validation_recall_at_100"]
+    assert 1.3 * chance < best < 0.95
+
+
+def test_best_round_is_what_the_model_holds(frozen, data, tables):
+    embedder = Embedder(frozen.model, tables, live=False)
+    embedder.renew_cache()
+    catalogue = embedder.catalogue()
+    rows = data.target_rows("validation")
+    contexts = data.examples["context"].to_numpy()[rows]
+    users = embedder.requests(contexts, catalogue)
+    ranks = target_ranks(
+        lambda block: users[block] @ catalogue.T,
+        data.examples["item_index"].to_numpy()[rows],
+        lambda block: data.seen_pairs(contexts[block]),
+    )
+    values = [r["validation_recall_at_100"] for r in frozen.history.rounds]
+    assert max(values) == values[frozen.history.best_round]
+    # One of 66 targets may change its place by rounding.
+    assert float((ranks <= 100).mean()) == pytest.approx(max(values), abs=0.016)
+
+
+def test_catalogue_and_requests_have_length_one_and_row_zero_is_zeros(frozen, data, tables):
+    embedder = Embedder(frozen.model, tables, live=False)
+    embedder.renew_cache()
+    catalogue = embedder.catalogue()
+    assert catalogue.shape == (data.num_items + 1, 16)
+    assert not catalogue[0].any()
+    np.testing.assert_allclose(np.linalg.norm(catalogue[1:], axis=1), 1, atol=1e-5)
+    users = embedder.requests(np.arange(50), catalogue)
+    np.testing.assert_allclose(np.linalg.norm(users, axis=1), 1, atol=1e-5)
+    assert embedder.requests(np.arange(0), catalogue).shape == (0, 16)
+
+
+def test_frozen_training_measures_the_texts_and_leaves_bert_as_it_was(frozen):
+    encoder = frozen.model.encoder
+    assert not any(frozen.changed(encoder.backbone.variables))
+    assert frozen.changed([encoder.mean, encoder.deviation]) == [True, True]
+    towers = [*frozen.model.item_tower.trainable_variables]
+    towers += frozen.model.user_tower.trainable_variables
+    assert all(frozen.changed(towers))
+
+
+def test_full_training_changes_bert_but_no_constant(full, tables):
+    encoder = full.model.encoder
+    kernels = [v for v in encoder.backbone.trainable_variables if "pooled" not in v.path]
+    changed = full.changed(kernels)
+    assert sum(changed) >= len(changed) - 1  # segments hold one row that is used
+    assert full.changed(encoder.backbone.get_layer("token_embedding").variables[:1]) == [True]
+    # Mean and deviation are measured before the first step and stay: of the last texts they are
+    # no longer exact.
+    vectors = encoder(tables.item_tokens[1:]).numpy()
+    assert np.abs(vectors.mean(axis=0)).max() > 1e-3
+
+
+def test_full_training_uses_live_texts_for_targets(full, tables):
+    live, cached = (Embedder(full.model, tables, live=is_live) for is_live in (True, False))
+    rows = tables.item_tokens[1:6].shape[0]
+    cached.renew_cache()
+    wanted = cached.target_items(np.arange(1, rows + 1, dtype=np.int32), training=False)
+    # The live embedder has an empty cache, so only texts that run through BERT can agree.
+    got = live.target_items(np.arange(1, rows + 1, dtype=np.int32), training=False)
+    np.testing.assert_allclose(got, wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("adaptation", ["frozen", "full"])
+def test_training_twice_with_one_seed_is_bit_equal(
+    adaptation, data, vocabulary, tables, tmp_path, request
+):
+    first: Trained = request.getfixturevalue(adaptation)
+    epochs = {"frozen": 4, "full": 2}[adaptation]
+    config = make_config(adaptation, epochs=epochs)
+    second = Trained(data, vocabulary, tables, config, tmp_path / "checkpoints")
+    assert second.history == first.history
+    for number, value in first.after.items():
+        np.testing.assert_array_equal(second.after[number], value)
+
+
+def test_training_without_user_ids_and_correction_runs(data, vocabulary, tables, tmp_path):
+    config = make_config(epochs=1, use_user_id=False, log_q_correction=False, id_dropout=0.0)
+    trained = Trained(data, vocabulary, tables, config, tmp_path / "checkpoints")
+    assert trained.model.user_tower.id_embedding.embeddings.shape == (1, 16)
+    assert np.isfinite(trained.history.rounds[0]["loss"])
