@@ -258,7 +258,9 @@ def user_inputs(seed: int = 0) -> list[object]:
 
 
 def make_user_tower(dropout: float = 0.0, num_ids: int = NUM_IDS) -> UserTower:
-    tower = UserTower(num_ids, ENCODERS, TEXT_DIM, DIM, MAX_HISTORY, dropout)
+    tower = UserTower(
+        num_ids, ENCODERS, TEXT_DIM, DIM, MAX_HISTORY, dropout=dropout, id_dropout=dropout
+    )
     randomize(tower)
     return tower
 

@@ -20,6 +20,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+# Bounds that keep one absurd value of a request from overflowing a tower.
+_MAX_NUMBER = 10.0
+_MAX_VECTOR = 1e6
+
+
 @dataclass(frozen=True)
 class FeatureEncoder:
     """What was learned about one feature.
@@ -73,22 +78,25 @@ class FeatureEncoder:
 
         Returns:
             category: int32 [n]. category_list: int32 [n, longest], padded with 0.
-            number: float32 [n, 2], standardised value and 1.0 where unknown (null, NaN or 0).
-            vector: float32 [n, size], zeros where null or NaN.
+            number: float32 [n, 2], standardised value, at most 10 deviations from the mean, and
+                1.0 where unknown (null, NaN or 0).
+            vector: float32 [n, size], zeros where null or NaN, entries in [-1e6, 1e6].
         """
         if self.type == "number":
             values = column.fill_null(0).fill_nan(0).to_numpy().astype(np.float64)
             scaled = _scale(values, self.scale)
             unknown = values == 0
             standardised = np.where(unknown, 0.0, (scaled - self.mean) / self.std)
-            return np.stack([standardised, unknown], axis=1).astype(np.float32)
+            clipped = np.clip(standardised, -_MAX_NUMBER, _MAX_NUMBER)
+            return np.stack([clipped, unknown], axis=1).astype(np.float32)
         if self.type == "vector":
             rows = np.zeros((len(column), self.size), np.float32)
             is_known = (column.list.len() == self.size).fill_null(False)
             if self.size and is_known.any():
                 known = column.filter(is_known).explode().to_numpy().astype(np.float32)
                 rows[is_known.to_numpy()] = known.reshape(-1, self.size)
-            return np.where(np.isfinite(rows), rows, np.float32(0))
+            finite = np.where(np.isfinite(rows), rows, np.float32(0))
+            return np.clip(finite, -_MAX_VECTOR, _MAX_VECTOR)
         if self.type == "category":
             return self._look_up(column)
         lengths = column.list.len().fill_null(0).to_numpy()
@@ -115,12 +123,14 @@ class FeatureEncoder:
         if self.type in ("category", "category_list"):
             return table.lookup(tensor)
         if self.type == "vector":
-            return tf.where(tf.math.is_finite(tensor), tensor, 0.0)
+            finite = tf.where(tf.math.is_finite(tensor), tensor, 0.0)
+            return tf.clip_by_value(finite, -_MAX_VECTOR, _MAX_VECTOR)
         values = tf.where(tf.math.is_finite(tensor), tensor, 0.0)
         scaled = tf.sign(values) * tf.math.log1p(tf.abs(values)) if self.scale == "log" else values
         unknown = tf.equal(values, 0.0)
         standardised = tf.where(unknown, 0.0, (scaled - self.mean) / self.std)
-        return tf.stack([standardised, tf.cast(unknown, tf.float32)], axis=-1)
+        clipped = tf.clip_by_value(standardised, -_MAX_NUMBER, _MAX_NUMBER)
+        return tf.stack([clipped, tf.cast(unknown, tf.float32)], axis=-1)
 
     def unknown_row(self) -> np.ndarray:
         """Encodes one row of which nothing is known; the first dimension is 1."""

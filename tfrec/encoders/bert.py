@@ -34,6 +34,9 @@ SIZES = {
 """All but nano are the sizes of Turc et al., Well-Read Students Learn Better (2019), table 1."""
 
 
+_HUGGING_FACE_FILES = ("config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt")
+
+
 def is_pretrained(source: str) -> bool:
     """Tells whether `source` names existing weights instead of a size."""
     return source not in SIZES
@@ -43,9 +46,13 @@ def load_vocabulary(source: str) -> list[str]:
     """Reads the vocabulary that belongs to pre-trained weights.
 
     Raises:
-        ConfigError: `source` is no preset and no folder with a BERT.
+        ConfigError: `source` is no preset and no folder with a BERT, or the BERT is cased.
     """
     tokenizer = _from_preset(keras_nlp.models.BertTokenizer, source)
+    if not tokenizer.lowercase:
+        raise ConfigError(
+            f"encoder.source: {source}: wanted a lower-cased (uncased) BERT, got a cased one."
+        )
     return tokenizer.get_vocabulary()
 
 
@@ -136,13 +143,12 @@ class TextEncoder(keras.layers.Layer):
 
 
 def _from_preset(cls: Any, source: str) -> Any:
-    if Path(source).is_dir() and not (
-        ((Path(source) / "config.json").is_file() and (Path(source) / "vocab.txt").is_file())
-        or (Path(source) / "tokenizer.json").is_file()
-    ):
+    folder = Path(source)
+    is_hugging_face = all((folder / name).is_file() for name in _HUGGING_FACE_FILES)
+    if folder.is_dir() and not is_hugging_face and not (folder / "tokenizer.json").is_file():
         raise ConfigError(
-            f"encoder.source: {source}: wanted a folder with config.json, vocab.txt and "
-            "model.safetensors (Hugging Face) or a keras-nlp preset folder."
+            f"encoder.source: {source}: wanted a folder with {', '.join(_HUGGING_FACE_FILES)} "
+            "(Hugging Face) or a keras-nlp preset folder."
         )
     try:
         return cls.from_preset(source)

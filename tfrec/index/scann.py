@@ -103,6 +103,8 @@ class ScannIndex(tf.Module):
             pre_reorder_num_neighbors=num_rescored,
             leaves_to_search=tf.minimum(leaves, num_leaves),
         )
+        is_row = tf.math.is_finite(scores)
+        rows, scores = tf.where(is_row, rows, -1), tf.where(is_row, scores, 0.0)
         # ScaNN answers with fewer columns where it finds less, and with none for no query.
         padding = [[0, 0], [0, k - tf.shape(rows)[1]]]
         return tf.pad(rows, padding, constant_values=-1), tf.pad(scores, padding)

@@ -16,10 +16,13 @@ from tfrec.errors import ArtefactError
 
 def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
     """Writes beside `path`, then renames: a killed process leaves the old file or the new one."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    with beside.open("wb") as file:
-        np.savez(file, allow_pickle=False, **arrays)
-    os.replace(beside, path)
+    beside = path.with_name(f".{path.name}.writing")
+    try:
+        with beside.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def save_variables(path: Path, variables: Sequence[keras.Variable]) -> None:

@@ -125,7 +125,8 @@ def _train_round(run: Run, number: int, bar: tqdm) -> dict[str, float]:
 def _is_best(history: History, monitor: str) -> bool:
     sign = -1.0 if monitor.startswith("-") else 1.0
     values = [sign * measured[monitor.removeprefix("-")] for measured in history.rounds]
-    return values[-1] > max(values[:-1], default=-math.inf)
+    earlier = [value for value in values[:-1] if not math.isnan(value)]
+    return values[-1] > max(earlier, default=-math.inf)
 
 
 def shuffled_batches(

@@ -55,7 +55,10 @@ def pretrain(
     optimizer.build(weights)
     vocabulary_size = backbone.vocabulary_size
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    # One graph for all widths: a run that resumes must not trace another, which rounds differently.
+    signature = (tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([2], tf.int32))
+
+    @tf.function(input_signature=[signature], autograph=False)
     def step(batch: tuple[tf.Tensor, tf.Tensor]) -> dict[str, tf.Tensor]:
         token_ids, mask_seed = batch
         changed, to_guess = mask_tokens(
