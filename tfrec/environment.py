@@ -122,8 +122,9 @@ def _check_keras() -> Check:
         import keras
         import tensorflow as tf
 
-        found = f"keras {keras.__version__}, tf.keras {tf.keras.__version__}"
-        is_ok = keras.__version__.startswith("3.") and tf.keras.__version__.startswith("2.")
+        home = tf.keras.Model.__module__.split(".")[0]
+        found = f"keras {keras.__version__}, tf.keras from {home}"
+        is_ok = keras.__version__.startswith("3.") and home == "tf_keras"
     except Exception as error:  # as above
         found, is_ok = (str(error).strip() or type(error).__name__).splitlines()[0][:160], False
     return Check(name, is_ok, found, f"set {_LEGACY_KERAS}=1 before TensorFlow is imported")

@@ -178,7 +178,7 @@ class Pipeline:
         if is_pretrained(source):
             vocabulary = load_vocabulary(source)
         else:
-            texts = [*self.data.items[Columns.TEXT].to_list(), *self.data.texts]
+            texts = [*self.data.items[Columns.TEXT].to_list(), *self.data.train_texts()]
             vocabulary = train_vocabulary(texts, self.config.text.vocabulary_size)
         text = "\n".join(vocabulary) + "\n"
         (folder / "vocabulary.txt").write_text(text, encoding="utf-8")

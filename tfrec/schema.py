@@ -18,8 +18,6 @@ class Columns:
     USER_ID: Final = "user_id"
     ITEM_ID: Final = "item_id"
     TIME: Final = "time"
-    KIND: Final = "kind"
-    RATING: Final = "rating"
     QUERY: Final = "query"
     POSITION: Final = "position"
     TRUE_PROBABILITY: Final = "true_probability"

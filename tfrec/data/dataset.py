@@ -97,6 +97,12 @@ class PreparedData:
         """Returns int64 rows of `examples`: shown items with their answer in `split`."""
         return np.flatnonzero(self.examples[Columns.IS_RANKED].to_numpy() & self.split_mask(split))
 
+    def train_texts(self) -> list[str]:
+        """Returns the distinct texts of training requests."""
+        of_context = self.contexts[Columns.SPLIT].to_numpy() == SPLITS.index("train")
+        rows = np.unique(self.contexts["text_index"].to_numpy()[of_context])
+        return [self.texts[row] for row in rows if self.texts[row]]
+
     def item_counts(self) -> np.ndarray:
         """Returns int64 [num_items + 1]: training targets of each item index."""
         items = self.examples["item_index"].to_numpy()[self.target_rows("train")]
