@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import BaseModel
 
 import tfrec
 from tfrec.config import Config
@@ -30,18 +31,6 @@ if TYPE_CHECKING:
     from tfrec.recommender import Recommender
     from tfrec.training.ranking import Embeddings
 
-STAGES = (
-    "prepare",
-    "vocabulary",
-    "tokens",
-    "pretraining",
-    "retrieval",
-    "ranking",
-    "evaluation",
-    "index",
-    "export",
-)
-
 
 class Pipeline:
     """All stages of one configuration.
@@ -57,16 +46,17 @@ class Pipeline:
         self.model_folder = Path(config.export.folder) / config.name
         self._runner = StageRunner(self.folder, config.to_yaml(), announce)
 
-    def run(self, until: str = STAGES[-1]) -> None:
+    def run(self, until: str = "export") -> None:
         """Runs every stage up to `until` that is missing or changed.
 
         Raises:
             ConfigError: There is no such stage.
         """
-        if until not in STAGES:
-            raise ConfigError(f"stage: wanted one of {', '.join(STAGES)}, got {until!r}.")
-        stages = [self._stage(name) for name in STAGES[: STAGES.index(until) + 1]]
-        self._runner.run(stages)
+        stages = self._stages()
+        names = [stage.name for stage in stages]
+        if until not in names:
+            raise ConfigError(f"stage: wanted one of {', '.join(names)}, got {until!r}.")
+        self._runner.run(stages[: names.index(until) + 1])
 
     def report(self) -> dict[str, Any]:
         """Returns the numbers of the evaluation stage."""
@@ -118,52 +108,65 @@ class Pipeline:
             score_weight=config.score_weight,
         )
 
-    def _stage(self, name: str) -> Stage:
+    def _stages(self) -> list[Stage]:
+        """Lists all stages in order, each with what determines it."""
         config = self.config
-        seed = config.seed
-        common: dict[str, Any] = {"tfrec": tfrec.__version__, "seed": seed}
-        section = {
-            field: getattr(config, field).model_dump(mode="json")
-            for field in ("data", "text", "encoder", "retrieval", "ranking", "index", "evaluation")
-        }
+
+        def stage(
+            name: str, needs: str, run: Callable[[Path], None], *settings: Any, **more: Any
+        ) -> Stage:
+            determined_by = {
+                "tfrec": tfrec.__version__,
+                "seed": config.seed,
+                "settings": [
+                    part.model_dump(mode="json") if isinstance(part, BaseModel) else part
+                    for part in settings
+                ],
+            }
+            return Stage(name, tuple(needs.split()), determined_by, run, **more)
+
+        encoder = config.encoder
         max_k = max(config.evaluation.k)
-        needs: dict[str, tuple[str, ...]] = {
-            "prepare": (),
-            "vocabulary": ("prepare",),
-            "tokens": ("vocabulary",),
-            "pretraining": ("tokens",),
-            "retrieval": ("pretraining",),
-            "ranking": ("retrieval",),
-            "evaluation": ("ranking",),
-            "index": ("retrieval",),
-            "export": ("evaluation", "index"),
-        }
-        settings: dict[str, Any] = {
-            "prepare": [section["data"], file_stamps(source_files(config.data))],
-            "vocabulary": [section["text"], config.encoder.source],
-            "tokens": section["text"],
-            "pretraining": section["encoder"] | {"adaptation": None},
-            "retrieval": [section["retrieval"], config.encoder.adaptation, max_k],
-            "ranking": section["ranking"],
-            "evaluation": [section["evaluation"], config.name, config.index.candidates, max_k],
-            "index": section["index"],
-            "export": config.export.model_dump(mode="json") | {"name": config.name},
-        }
-        runs: dict[str, Callable[[Path], None]] = {
-            "prepare": self._prepare,
-            "vocabulary": self._make_vocabulary,
-            "tokens": self._tokenize,
-            "pretraining": self._pretrain,
-            "retrieval": self._train_retrieval,
-            "ranking": self._train_ranking,
-            "evaluation": self._evaluate,
-            "index": self._build_index,
-            "export": self._export,
-        }
-        stage_settings = common | {"settings": settings[name]}
-        if name == "export":
-            return Stage(name, needs[name], stage_settings, runs[name], self._is_exported)
-        return Stage(name, needs[name], stage_settings, runs[name])
+        stamps = file_stamps(source_files(config.data))
+        return [
+            stage("prepare", "", self._prepare, config.data, stamps),
+            stage("vocabulary", "prepare", self._make_vocabulary, config.text, encoder.source),
+            stage("tokens", "vocabulary", self._tokenize, config.text),
+            stage(
+                "pretraining",
+                "tokens",
+                self._pretrain,
+                encoder.source,
+                encoder.dropout,
+                encoder.pretraining,
+            ),
+            stage(
+                "retrieval",
+                "pretraining",
+                self._train_retrieval,
+                config.retrieval,
+                encoder.adaptation,
+                max_k,
+            ),
+            stage("ranking", "retrieval", self._train_ranking, config.ranking),
+            stage(
+                "evaluation",
+                "ranking",
+                self._evaluate,
+                config.evaluation,
+                config.index.candidates,
+                config.name,
+            ),
+            stage("index", "retrieval", self._build_index, config.index),
+            stage(
+                "export",
+                "evaluation index",
+                self._export,
+                config.export,
+                config.name,
+                is_complete=self._is_exported,
+            ),
+        ]
 
     def _prepare(self, folder: Path) -> None:
         raw = read_source(self.config.data, self.config.seed)

@@ -22,13 +22,24 @@ from tfrec.export import saved_model
 from tfrec.export.replay import raw_requests, replay_requests
 from tfrec.export.saved_model import export_model, list_versions, verify
 from tfrec.export.signatures import build_signatures
-from tfrec.pipeline import STAGES, Pipeline
+from tfrec.pipeline import Pipeline
 from tfrec.recommender import Recommender
 from tfrec.serving.saved_recommender import SavedRecommender
 
 pytestmark = pytest.mark.slow
 
 CONFIG = Path(__file__).parents[2] / "configs" / "shop.yaml"
+STAGES = (
+    "prepare",
+    "vocabulary",
+    "tokens",
+    "pretraining",
+    "retrieval",
+    "ranking",
+    "evaluation",
+    "index",
+    "export",
+)
 K, CANDIDATES, NUM_REPLAYED = 20, 60, 8
 SIGNATURES = ("recommend", "retrieve", "rank", "encode_user", "encode_item")
 

@@ -20,6 +20,7 @@ from tfrec.features.batches import InputTables, trim
 from tfrec.losses.retrieval import in_batch_softmax
 from tfrec.metrics.retrieval import recall_at_k, target_ranks
 from tfrec.models.retrieval import RetrievalModel
+from tfrec.progress import progress_bar
 from tfrec.schema import Batch
 from tfrec.training.loop import History, Run, fit, shuffled_batches
 
@@ -157,9 +158,10 @@ class Embedder:
         return tf.gather(self.item_text, rows)
 
     def _encode(self, tokens: tf.Tensor) -> tf.Tensor:
+        starts = range(0, tokens.shape[0], _ENCODE_BLOCK)
         blocks = [
             self._encode_block(tokens[start : start + _ENCODE_BLOCK])
-            for start in range(0, tokens.shape[0], _ENCODE_BLOCK)
+            for start in progress_bar(starts, desc="encoding texts", disable=len(starts) < 20)
         ]
         return tf.concat(blocks, axis=0)
 
