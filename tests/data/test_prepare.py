@@ -498,3 +498,24 @@ def test_prepare_agrees_with_a_loop_over_rows(seed: int):
     assert len(prepared.split_mask("train")) == len(expected)
     total = sum(prepared.split_mask(split).astype(int) for split in SPLITS)
     np.testing.assert_array_equal(total, np.ones(len(expected)))
+
+
+def test_prepare_without_ranked_events_says_which_key_to_change():
+    data = {
+        "source": "files",
+        "tables": {"events": {"path": "e.csv"}, "items": {"path": "i.csv"}},
+        "events": {"kind": "kind", "kinds": {"order": {"label": 1, "ranked": False}}},
+    }
+    config = parse_config({"name": "x", "data": data})
+    events = pl.DataFrame(
+        {
+            "user_id": ["a", "b"] * 10,
+            "item_id": [f"i{n}" for n in range(20)],
+            "time": list(range(20)),
+            "kind": ["order"] * 20,
+        }
+    )
+    items = pl.DataFrame({"item_id": [f"i{n}" for n in range(20)], "title": ["t"] * 20})
+    raw = RawTables(events, items, None, {"events": "e.csv", "items": "i.csv"})
+    with pytest.raises(DataError, match=r"data\.events\.kinds: no event with `ranked: true`"):
+        prepare(raw, config)

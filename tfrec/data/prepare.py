@@ -388,6 +388,11 @@ def _check_splits(prepared: PreparedData) -> None:
                 f"data.split: no positive event falls into {split!r}; the log has "
                 f"{prepared.contexts.height} requests. Give more events or other split sizes."
             )
+        if not prepared.ranked_rows(split).size:
+            raise DataError(
+                f"data.events.kinds: no event with `ranked: true` falls into {split!r}; the "
+                "ranking model has nothing to learn from. Let at least one kind be ranked."
+            )
 
 
 def _with_counts(prepared: PreparedData) -> PreparedData:

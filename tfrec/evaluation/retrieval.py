@@ -84,7 +84,7 @@ def evaluate_two_stages(
 ) -> dict[str, float]:
     """Ranks each test target as `Recommender.recommend` orders it.
 
-    A target that retrieval does not hand on keeps its place behind all candidates.
+    A target that retrieval does not hand on counts as the last item of the catalogue.
 
     Args:
         data: The prepared data set.

@@ -83,7 +83,7 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
     return [
         Signature(
             Signatures.RECOMMEND,
-            "Retrieves, leaves out the history, ranks; best first.",
+            "Retrieves, leaves out the history, sorts by click log-odds and score; best first.",
             request,
             answers(k, Tensors.ITEM_ID, Tensors.SCORE, Tensors.PROBABILITY),
             recommender.recommend,

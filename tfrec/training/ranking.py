@@ -75,8 +75,8 @@ def training_rows(data: PreparedData, config: Config) -> RankedRows:
     """Returns the rows that train the ranking model: logged answers and drawn negatives.
 
     A log shows only items that someone thought fitting, so a model trained on it alone cannot tell
-    a fitting item from an absurd one. The drawn items are too thin among the fitting ones to move
-    their probabilities.
+    a fitting item from an absurd one. Drawn items lower all probabilities somewhat; the calibration
+    on logged answers takes that back.
     """
     rows = ranked_rows(data, "train", config)
     if not (data.examples["label"] == 0).any():
