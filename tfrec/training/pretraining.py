@@ -36,11 +36,14 @@ def pretrain(
         checkpoint_folder: Where the run keeps its state.
 
     Returns:
-        Loss and accuracy over the hidden tokens, one entry a span of ``checkpoint_every`` steps.
+        Loss and accuracy over the hidden tokens, one entry a span of ``checkpoint_every`` steps;
+        nothing where there is no step to take or no text to learn from.
     """
     tokens = tokens[(tokens != 0).any(axis=1)]
     span = min(config.checkpoint_every, max(config.steps, 1))
     rounds = -(-config.steps // span) if len(tokens) else 0
+    if not rounds:
+        return History()
     head = keras_nlp.layers.MaskedLMHead(
         vocabulary_size=backbone.vocabulary_size,
         token_embedding=backbone.token_embedding,
