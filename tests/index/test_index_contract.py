@@ -289,7 +289,7 @@ def test_large_scann_answers_with_true_products_best_first(large_scann):
     assert (np.diff(scores, axis=1) <= 0).all()
     exact, _ = search(ExactIndex(LARGE), LARGE_QUERIES, 10)
     shared = [len(np.intersect1d(one, other)) for one, other in zip(rows, exact, strict=True)]
-    assert np.mean(shared) >= 3  # a tree over random vectors is a hard case; chance finds 0.001
+    assert np.mean(shared) >= 2  # 3 of 63 leaves over random vectors; chance finds 0.025
 
 
 def test_large_scann_reloads_with_the_same_answers(large_scann):

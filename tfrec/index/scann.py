@@ -95,7 +95,8 @@ class ScannIndex(tf.Module):
         # What the index was built for is a floor: a search for more re-scores and visits more.
         num_rescored = tf.maximum(k, self.parameters.get("reorder", 0))
         num_leaves = self.parameters.get("num_leaves", 1)
-        leaves_for_k = tf.cast(tf.math.ceil(2 * k * num_leaves / self.num_items), tf.int32)
+        # Leaves differ in size: visit enough for four times as many rows as are wanted.
+        leaves_for_k = tf.cast(tf.math.ceil(4 * k * num_leaves / self.num_items), tf.int32)
         leaves = tf.maximum(leaves_for_k, self.parameters.get("num_leaves_to_search", 1))
         rows, scores = searcher.search_batched(
             queries,
