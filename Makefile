@@ -29,18 +29,21 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 
 OVERRIDES = $(if $(DATA),--set "data.path=$$DATA") $(foreach pair,$(SET),--set '$(pair)') $(ARGS)
 
-.PHONY: help install train evaluate export recommend notebooks test lint format types clean distclean
+.PHONY: help install validate train evaluate export recommend notebooks test lint format types clean distclean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
-	@echo '  CONFIG=configs/shop.yaml   the system to work on (train, evaluate, export)'
+	@echo '  CONFIG=configs/shop.yaml   the system to work on (validate, train, evaluate, export)'
 	@echo '  DATA=path                  your data in place of what the config names'
 	@echo '  SET="key=value ..."        any other settings of the config'
 	@echo '  ARGS="..."                 passed to the command as it is'
 
 install: $(READY) ## build the environment in .venv; nothing to do when it is up to date
 	@echo 'tfrec: .venv/bin/tfrec is ready; the next step is make train'
+
+validate: $(READY) ## check the data of CONFIG and tell all problems at once
+	@$(BIN)/tfrec validate "$$CONFIG" $(OVERRIDES)
 
 train: $(READY) ## run every stage of CONFIG: data, training, evaluation, export
 	@$(BIN)/tfrec train "$$CONFIG" $(OVERRIDES)

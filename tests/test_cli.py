@@ -82,7 +82,7 @@ BAD_TABLES = {
     ),
     "item twice": (
         lambda f: edit(f / "items.csv", 5, 0, "i0"),
-        "items.csv: column 'item_id': wanted each id once, got 'i0' in rows 1 and 5.",
+        "items.csv: row 5, column 'item_id': wanted each id once, got 'i0'. Row 1 of ",
     ),
     "too few events": (
         lambda f: (f / "events.csv").write_text("user_id,item_id,time\nu1,i1,2026-01-01\n"),
@@ -148,7 +148,7 @@ def test_full_disk_ends_with_one_line(
     def fail(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device", str(folder / "x"))
 
-    monkeypatch.setattr("tfrec.data.dataset.PreparedData.save", fail)
+    monkeypatch.setattr("tfrec.data.preparing.prepare.Spill.write", fail)
     assert run(monkeypatch, "train", folder / "mine.yaml") == 2
     message = capsys.readouterr().err
     assert "no space left on the disk" in message

@@ -23,6 +23,7 @@ FLOORS: list[set[str]] = [
     {"recommender", "training"},
     {"evaluation", "export"},
     {"pipeline"},
+    {"cross_validation"},
     {"cli"},
     {"__main__"},
 ]
@@ -98,6 +99,17 @@ def test_imports_among_parts_have_no_circle():
         part = part_of(module)
         below = {part_of(name) for name in own_imports(module)} - {part, "tfrec"}
         graph[part] = graph.get(part, set()) | below
+    list(TopologicalSorter(graph).static_order())
+
+
+def test_imports_among_folders_of_data_have_no_circle():
+    graph: dict[str, set[str]] = {}
+    for module in MODULES:
+        if module.startswith("tfrec.data."):
+            folder = module.split(".")[2]
+            inside = {name for name in own_imports(module) if name.startswith("tfrec.data.")}
+            below = {name.split(".")[2] for name in inside} - {folder}
+            graph[folder] = graph.get(folder, set()) | below
     list(TopologicalSorter(graph).static_order())
 
 

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 import tensorflow as tf
 
-from tfrec.config import Feature, Ranking, Retrieval
+from tfrec.config import Feature, Missing, Ranking, Retrieval
 from tfrec.data.tabular import FeatureEncoder, encode_frame, fit_features
 from tfrec.encoders.bert import TextEncoder, build_backbone
 from tfrec.features.text import train_vocabulary
@@ -25,7 +25,7 @@ ITEMS = pl.DataFrame(
         "title": [
             f"{COLOURS[n % 5]} {THINGS[n % 4]} number {n}" if n else "" for n in range(NUM_ITEMS)
         ],
-        "brand": [f"b{n % 3}" for n in range(NUM_ITEMS)],
+        "brand": [f"b{n % 3}" if n > 1 else "rare" for n in range(NUM_ITEMS)],
         "price": [float(n + 1) for n in range(NUM_ITEMS)],
         "tags": [["new"] * (n % 2) + ["sale"] * (n % 3 == 0) for n in range(NUM_ITEMS)],
         "image": [[float(n % 7), 1.0, -float(n % 2)] for n in range(NUM_ITEMS)],
@@ -75,8 +75,9 @@ def make_recommender(
     """Builds an untrained recommender whose every weight matters."""
     keras.utils.set_random_seed(0)
     features = {
-        "brand": Feature(type="category"),
-        "price": Feature(type="number", scale="log"),
+        # One brand is rarer than the others: it is out of the vocabulary, in a bucket.
+        "brand": Feature(type="category", min_count=3, oov_buckets=2),
+        "price": Feature(type="number", scale="log", missing=Missing(method="median")),
         "tags": Feature(type="category_list"),
         "image": Feature(type="vector"),
     }

@@ -23,6 +23,8 @@ _HOMES = {
     "SavedRecommender": "tfrec.serving.saved_recommender",
     "Shop": "tfrec.data.shop",
     "TfrecError": "tfrec.errors",
+    "guess_config": "tfrec.data.guess",
+    "validate": "tfrec.data.validation.validate",
 }
 
 __all__ = ["__version__", *sorted(_HOMES)]

@@ -7,7 +7,7 @@ process or on another machine. TensorFlow is loaded only by a stage that really 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,8 +18,8 @@ from pydantic import BaseModel
 import tfrec
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.data.prepare import prepare
-from tfrec.data.sources import read_oracle, read_source, source_files
+from tfrec.data.preparing.prepare import prepare
+from tfrec.data.reading.sources import read_oracle, read_source, source_files, table_stamps
 from tfrec.errors import ConfigError
 from tfrec.schema import Columns, ExportFiles
 from tfrec.stages import CHECKPOINTS, Stage, StageRunner, file_stamps, read_fingerprint
@@ -38,10 +38,18 @@ class Pipeline:
     Args:
         config: The run.
         announce: Called with a line for people as stages start and end.
+        tables: For the source `tables`: data frames (pandas, polars or pyarrow) by name: events
+            and, as declared, items, users and relations.
     """
 
-    def __init__(self, config: Config, announce: Callable[[str], None] = print) -> None:
+    def __init__(
+        self,
+        config: Config,
+        announce: Callable[[str], None] = print,
+        tables: Mapping[str, Any] | None = None,
+    ) -> None:
         self.config = config
+        self._raw_tables = tables
         self.folder = Path(config.runs) / config.name
         self.model_folder = Path(config.export.folder) / config.name
         self._runner = StageRunner(self.folder, config.to_yaml(), announce)
@@ -127,7 +135,7 @@ class Pipeline:
 
         encoder = config.encoder
         max_k = max(config.evaluation.k)
-        stamps = file_stamps(source_files(config.data))
+        stamps = file_stamps(source_files(config.data)) + table_stamps(self._raw_tables)
         return [
             stage("prepare", "", self._prepare, config.data, stamps),
             stage("vocabulary", "prepare", self._make_vocabulary, config.text, encoder.source),
@@ -169,8 +177,8 @@ class Pipeline:
         ]
 
     def _prepare(self, folder: Path) -> None:
-        raw = read_source(self.config.data, self.config.seed)
-        prepare(raw, self.config).save(folder)
+        raw = read_source(self.config.data, self.config.seed, self._raw_tables)
+        prepare(raw, self.config, folder)
         self.__dict__.pop("data", None)
 
     def _make_vocabulary(self, folder: Path) -> None:

@@ -13,5 +13,10 @@ def progress_bar(iterable: Iterable[Any] | None = None, **settings: Any) -> tqdm
     """Returns a `tqdm` bar; off a terminal it prints every 15 seconds instead of every second."""
     interval = 1.0 if sys.stderr.isatty() else 15.0
     return tqdm(
-        iterable, mininterval=interval, maxinterval=interval, dynamic_ncols=True, **settings
+        iterable,
+        delay=interval,  # short work shows none
+        mininterval=interval,
+        maxinterval=interval,
+        dynamic_ncols=True,
+        **settings,
     )

@@ -128,7 +128,8 @@ class Recommender(keras.layers.Layer):
 
     def encode_item(self, item: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Embeds items from their text and features, known or new; [batch, embedding_dim]."""
-        text = tf.strings.join([item[column] for column in self.inputs.item_text], " ")
+        columns = [item[column] for column in self.inputs.item_text]
+        text = tf.strings.join(columns, " ") if columns else tf.zeros_like(item[Tensors.ITEM_ID])
         return self.retrieval.embed_items(
             self._encode_text(text, self._max_item_tokens),
             tf.gather(self._item_id_rows, self._look_up_items(item[Tensors.ITEM_ID])),
@@ -281,7 +282,7 @@ def _category_lookups(
     return {
         encoder.name: _lookup(encoder.vocabulary, range(1, len(encoder.vocabulary) + 1))
         for encoder in encoders
-        if encoder.type in ("category", "category_list")
+        if encoder.is_category
     }
 
 

@@ -28,6 +28,9 @@ class Columns:
     TITLE: Final = "title"
     TEXT: Final = "text"
     SPLIT: Final = "split"
+    WATCH_TIME: Final = "watch_time"
+    IMPRESSION: Final = "impression"
+    ROW: Final = "row"
 
 
 class Batch:

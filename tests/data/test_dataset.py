@@ -1,48 +1,28 @@
 import json
-from datetime import datetime
+import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from tfrec.config import parse_config
 from tfrec.data.dataset import PreparedData
-from tfrec.data.prepare import prepare
-from tfrec.data.sources import RawTables
 from tfrec.errors import ArtefactError
 
 
-@pytest.fixture(scope="module")
-def prepared() -> PreparedData:
+@pytest.fixture
+def prepared(prepare_tables: Callable) -> Any:
     """Returns ten events of five users and four items with features of every type."""
-    config = parse_config(
-        {
-            "name": "x",
-            "data": {
-                "source": "shop",
-                "max_history": 3,
-                "split": {"validation": 0.2, "test": 0.2},
-                "events": {"query": "search", "context": {"device": "category", "hour": "number"}},
-                "items": {
-                    "features": {
-                        "price": {"type": "number", "scale": "log"},
-                        "tags": "category_list",
-                        "image": "vector",
-                    }
-                },
-                "users": {"features": {"place": {"type": "category", "min_count": 2}}},
-            },
-        }
-    )
     #       time:  0   1   2   3   4   5 | 6   7 | 8   9
     log = pl.DataFrame(
         {
             "user_id": ["u", "v", "u", "w", "u", "v", "x", "u", "y", "v"],
             "item_id": ["a", "b", "b", "a", "a", "a", "c", "c", "d", "c"],
             "time": range(10),
-            "search": ["red", "é\x00", "", "red", None, "", "", "", "blue", ""],
+            "search": ["red", "é", "", "red", None, "", "", "", "blue", ""],
             "device": ["p", "q", None, "p", "p", "p", "p", "p", "p", "p"],
             "hour": [1.0, None, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0, 10.0],
         }
@@ -57,25 +37,81 @@ def prepared() -> PreparedData:
         }
     )
     users = pl.DataFrame({"user_id": ["v", "u", "y"], "place": ["n", "n", "s"]})
-    tables = RawTables(log, items, users, {"events": "e", "items": "i", "users": "u"})
-    return prepare(tables, config)
+    return prepare_tables(
+        {"events": log, "items": items, "users": users},
+        max_history=3,
+        events={"query": "search", "context": {"device": "category", "hour": "number"}},
+        items={
+            "features": {
+                "price": {"type": "number", "scale": "log"},
+                "tags": "category_list",
+                "image": "vector",
+            }
+        },
+        users={"features": {"place": {"type": "category", "min_count": 2}}},
+    )
 
 
-def test_save_then_load_gives_the_same(prepared: PreparedData, tmp_path: Path):
-    prepared.save(tmp_path)
-    loaded = PreparedData.load(str(tmp_path))
-    for name in ("items", "users", "contexts", "examples"):
-        assert_frame_equal(getattr(loaded, name), getattr(prepared, name))
-    np.testing.assert_array_equal(loaded.history_items, prepared.history_items)
-    assert loaded.history_items.dtype == np.int32
-    for name in ("texts", "item_features", "user_features", "context_features", "max_history"):
-        assert getattr(loaded, name) == getattr(prepared, name), name
-    assert loaded.report == prepared.report
-    for name in ("item_inputs", "user_inputs", "context_inputs"):
-        before, after = getattr(prepared, name), getattr(loaded, name)
-        assert before.keys() == after.keys()
-        for key in before:
-            np.testing.assert_array_equal(after[key], before[key])
+@pytest.fixture
+def data(prepared: Any) -> PreparedData:
+    return prepared.data
+
+
+@pytest.fixture
+def of_request(data: PreparedData) -> dict[int, int]:
+    """Returns the row of `contexts` of each time: requests stand by user, then by time."""
+    seconds = data.contexts["time"].dt.epoch("s").to_list()
+    return {second: row for row, second in enumerate(seconds)}
+
+
+# Loading
+
+
+def test_loaded_columns_have_the_promised_types(data: PreparedData):
+    assert data.contexts.schema == {
+        "user_index": pl.Int32,
+        "time": pl.Datetime("us"),
+        "text_index": pl.Int32,
+        "query": pl.String,
+        "device": pl.String,
+        "hour": pl.Float64,
+        "split": pl.Int8,
+        "history_start": pl.Int64,
+        "history_end": pl.Int64,
+    }
+    assert data.examples.schema == {
+        "context": pl.Int32,
+        "item_index": pl.Int32,
+        "label": pl.Int8,
+        "weight": pl.Float32,
+        "position": pl.Int16,
+        "is_target": pl.Boolean,
+        "is_ranked": pl.Boolean,
+        "watch_time": pl.Float32,
+        "true_probability": pl.Float32,
+    }
+    assert data.items.columns == ["item_id", "title", "text", "price", "tags", "image"]
+    assert data.users.columns == ["user_id", "text", "place"]
+    assert data.history_items.dtype == np.int32
+
+
+@pytest.mark.parametrize("name", ["runs", "runs of [a-c]*?", "time=1", "größe"])
+def test_folder_may_have_any_name(prepared: Any, tmp_path: Path, name: str):
+    """As the names of runs: no character of them is a pattern."""
+    folder = tmp_path / name
+    shutil.copytree(prepared.folder, folder)
+    before, after = prepared.data, PreparedData.load(str(folder))
+    for table in ("items", "users", "contexts", "examples"):
+        assert_frame_equal(getattr(after, table), getattr(before, table))
+    np.testing.assert_array_equal(after.history_items, before.history_items)
+    for part in ("texts", "item_features", "user_features", "context_features", "max_history"):
+        assert getattr(after, part) == getattr(before, part), part
+    assert after.report == before.report == json.loads(json.dumps(prepared.report))
+    for inputs in ("item_inputs", "user_inputs", "context_inputs"):
+        old, new = getattr(before, inputs), getattr(after, inputs)
+        assert old.keys() == new.keys()
+        for key in old:
+            np.testing.assert_array_equal(new[key], old[key])
 
 
 def test_load_of_folder_without_data_is_refused(tmp_path: Path):
@@ -85,58 +121,135 @@ def test_load_of_folder_without_data_is_refused(tmp_path: Path):
         assert str(caught.value) == f"{folder}: holds no prepared data; run `tfrec train`."
 
 
-def test_load_of_other_format_is_refused(prepared: PreparedData, tmp_path: Path):
-    prepared.save(tmp_path)
-    meta = json.loads((tmp_path / "prepared.json").read_text())
-    (tmp_path / "prepared.json").write_text(json.dumps(meta | {"format_version": 99}))
-    with pytest.raises(ArtefactError, match="wanted prepared data of format 1, got 99"):
-        PreparedData.load(tmp_path)
+@pytest.mark.parametrize("version", [1, 99])
+def test_load_of_other_format_is_refused(prepared: Any, version: int):
+    meta = json.loads((prepared.folder / "prepared.json").read_text())
+    (prepared.folder / "prepared.json").write_text(json.dumps(meta | {"format_version": version}))
+    expected = f"wanted prepared data of format 2, got {version}; prepare it again"
+    with pytest.raises(ArtefactError, match=expected):
+        PreparedData.load(prepared.folder)
 
 
-def test_report_counts_what_is_there(prepared: PreparedData):
-    report = prepared.report
-    assert (report["users"], report["items"], report["requests"]) == (5, 4, 10)
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _of_other_data(path: Path) -> None:
+    """A part that is whole, but of another preparation."""
+    pl.read_parquet(path).head(3).write_parquet(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil"),
+    [
+        *((name, Path.unlink) for name in ("items.parquet", "users.parquet", "texts.parquet")),
+        ("history_items.npy", Path.unlink),
+        ("contexts/part-00000.parquet", Path.unlink),
+        ("examples/part-00000.parquet", Path.unlink),
+        ("contexts", shutil.rmtree),
+        ("contexts/part-00000.parquet", _cut),
+        ("items.parquet", _cut),
+        ("history_items.npy", _cut),
+        ("history_items.npy", lambda path: path.write_bytes(b"")),
+        ("contexts/part-00000.parquet", _of_other_data),
+        ("examples/part-00000.parquet", _of_other_data),
+    ],
+)
+def test_load_of_damaged_data_is_refused(prepared: Any, name: str, spoil: Callable):
+    spoil(prepared.folder / name)
+    with pytest.raises(ArtefactError) as caught:
+        PreparedData.load(prepared.folder)
+    assert str(caught.value).startswith(f"{prepared.folder}: the prepared data are damaged (")
+    assert str(caught.value).endswith("; prepare them again.")
+    assert "\n" not in str(caught.value)
+
+
+def test_load_without_one_of_several_parts_is_refused(prepare_tables: Callable):
+    rows = [(f"u{n}", f"i{n % 7}", n) for n in range(60)]
+    log = pl.DataFrame(rows, schema=["user_id", "item_id", "time"], orient="row")
+    prepared = prepare_tables({"events": log}, shard_rows=20)
+    parts = sorted((prepared.folder / "examples").iterdir())
+    assert len(parts) == 3
+    parts[-1].unlink()
+    with pytest.raises(ArtefactError, match="examples: wanted 60 rows, got "):
+        PreparedData.load(prepared.folder)
+
+
+# What it answers
+
+
+def test_report_counts_what_is_there(data: PreparedData):
+    report: Any = data.report
+    assert report["rows"] == {"events": {"read": 10, "kept": 10}, "items": 4, "users": 5}
     assert report["distinct_texts"] == 3
+    split = report["split"]
     # u's second a is no target, so train has 5 targets out of 6 events.
-    assert report["targets"] == {"train": 5, "validation": 2, "test": 2}
-    assert report["ranked"] == {"train": 6, "validation": 2, "test": 2}
-    assert report["first_time"] == str(datetime(1970, 1, 1))
-    json.dumps(report)
+    assert split["targets"] == {"train": 5, "validation": 2, "test": 2}
+    assert split["ranked"] == {"train": 6, "validation": 2, "test": 2}
+    assert split["requests"] == {"train": 6, "validation": 2, "test": 2}
+    assert split["positive_rate"] == {"train": 1.0, "validation": 1.0, "test": 1.0}
+    assert split["first_time"] == {
+        "train": "1970-01-01T00:00:00",
+        "validation": "1970-01-01T00:00:06",
+        "test": "1970-01-01T00:00:08",
+    }
+    assert split["last_time"]["test"] == "1970-01-01T00:00:09"
+    # Positives of u, v, w, x, y: 4, 3, 1, 1, 1. Without history: the first of each, all but two
+    # of them in train: x's in validation, y's in test.
+    assert report["histories"] == {
+        "users": 5,
+        "users_with_short_history": 5,
+        "users_without_positive": 0,
+        "median_positives": 1.0,
+        "requests_without_history": {"train": 3, "validation": 1, "test": 1},
+    }
+    assert report["warnings"] == []
 
 
-def test_id_rows_number_only_those_with_training_targets(prepared: PreparedData):
+def test_id_rows_number_only_those_with_training_targets(data: PreparedData):
     # Items a and b are targets of training, c and d are not.
-    assert prepared.item_id_rows.tolist() == [0, 1, 2, 0, 0]
+    assert data.item_id_rows.tolist() == [0, 1, 2, 0, 0]
     # Users in order: v, u, y of the table, then w, x of the log. y and x come later than train.
-    assert prepared.users["user_id"].to_list() == ["v", "u", "y", "w", "x"]
-    assert prepared.user_id_rows.tolist() == [0, 1, 2, 0, 3, 0]
-    assert prepared.item_id_rows.dtype == prepared.user_id_rows.dtype == np.int32
+    assert data.users["user_id"].to_list() == ["v", "u", "y", "w", "x"]
+    assert data.user_id_rows.tolist() == [0, 1, 2, 0, 3, 0]
+    assert data.item_id_rows.dtype == data.user_id_rows.dtype == np.int32
 
 
-def test_item_counts_are_training_targets(prepared: PreparedData):
+def test_item_counts_are_training_targets(data: PreparedData):
     # a: u at 0, w at 3, v at 5; b: v at 1, u at 2.
-    assert prepared.item_counts().tolist() == [0, 3, 2, 0, 0]
+    assert data.item_counts().tolist() == [0, 3, 2, 0, 0]
 
 
-def test_histories_are_cut_and_padded_in_front(prepared: PreparedData):
+def test_train_texts_are_those_of_training_requests(data: PreparedData):
+    assert sorted(data.train_texts()) == ["red", "é"]
+
+
+def test_histories_are_cut_and_padded_in_front(data: PreparedData, of_request: dict[int, int]):
     # u chose a, b, a before asking at 7; v chose b, a before 9. a is item 1, b item 2.
-    found = prepared.histories(np.array([7, 9, 0, 7]))
+    found = data.histories(np.array([of_request[second] for second in (7, 9, 0, 7)]))
     assert found.tolist() == [[1, 2, 1], [0, 2, 1], [0, 0, 0], [1, 2, 1]]
     assert found.dtype == np.int32
 
 
-def test_histories_and_seen_pairs_of_no_request_are_empty(prepared: PreparedData):
+def test_seen_pairs_are_full_histories(data: PreparedData, of_request: dict[int, int]):
+    rows, items = data.seen_pairs(np.array([of_request[second] for second in (9, 0, 7)]))
+    assert rows.tolist() == [0, 0, 2, 2, 2]
+    assert items.tolist() == [2, 1, 1, 2, 1]
+
+
+def test_histories_and_seen_pairs_of_no_request_are_empty(data: PreparedData):
     none = np.array([], np.int64)
-    assert prepared.histories(none).shape == (0, 3)
-    rows, items = prepared.seen_pairs(none)
+    assert data.histories(none).shape == (0, 3)
+    rows, items = data.seen_pairs(none)
     assert (rows.size, items.size) == (0, 0)
 
 
-def test_inputs_have_a_row_for_the_unknown(prepared: PreparedData):
-    assert prepared.num_items == 4
-    assert prepared.item_inputs["tags"].tolist() == [[0, 0], [1, 2], [0, 0], [1, 0], [0, 0]]
-    assert prepared.item_inputs["image"].tolist() == [[0, 0], [1, 2], [0, 0], [3, 4], [5, 6]]
-    assert prepared.item_inputs["price"][:, 1].tolist() == [1, 0, 1, 0, 0]
-    assert prepared.user_inputs["place"].tolist() == [0, 1, 1, 0, 0, 0]
-    assert prepared.context_inputs["device"].tolist() == [1, 2, 0, *[1] * 7]
-    assert len(prepared.context_inputs["hour"]) == 10
+def test_inputs_have_a_row_for_the_unknown(data: PreparedData, of_request: dict[int, int]):
+    assert data.num_items == 4
+    assert data.item_inputs["tags"].tolist() == [[0, 0], [1, 2], [0, 0], [1, 0], [0, 0]]
+    assert data.item_inputs["image"].tolist() == [[0, 0], [1, 2], [0, 0], [3, 4], [5, 6]]
+    assert data.item_inputs["price"][:, 1].tolist() == [1, 0, 1, 0, 0]
+    assert data.user_inputs["place"].tolist() == [0, 1, 1, 0, 0, 0]
+    devices = data.context_inputs["device"]
+    assert [devices[of_request[second]] for second in range(10)] == [1, 2, 0, *[1] * 7]
+    assert len(data.context_inputs["hour"]) == 10

@@ -4,39 +4,67 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tfrec.config import Config
+from tfrec.config import Config, Feature, Step, TableFile, load_config
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
-# | `key` | type | default | meaning |
-ROW = re.compile(r"^\| `(?P<key>[a-z_.<>]+)` \| (?P<type>[^|]+) \| (?P<default>[^|]+) \| .+ \|$")
+TEXT = DOCUMENT.read_text(encoding="utf-8")
+# | `key` | type | default | meaning |, where a cell may hold an escaped bar.
+CELL = r"(?:\\\||[^|])+"
+ROW = re.compile(rf"^\| `(?P<key>[a-z_.<>]+)` \| (?P<type>{CELL}) \| (?P<default>{CELL}) \| .+ \|$")
+
+# Sections that stand in several places are described once, under a name for all of them, and are
+# told by this word in the column "type" of each place.
+SHARED: dict[type[BaseModel], tuple[str, str]] = {
+    TableFile: ("<part>", "part"),
+    Step: ("<step>", "steps"),
+    Feature: ("<feature>", "features"),
+}
 
 
-def find_section(annotation: Any) -> tuple[type[BaseModel] | None, bool]:
-    """Finds the section class in an annotation, and whether it is the value of a mapping."""
+def find_section(annotation: Any) -> tuple[type[BaseModel] | None, Any]:
+    """Finds the section class in an annotation, and the list or mapping that it is in, if any."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation, False
+        return annotation, None
+    origin = get_origin(annotation)
     for argument in get_args(annotation):
-        section, is_inside = find_section(argument)
+        section, container = find_section(argument)
         if section:
-            return section, is_inside or getattr(annotation, "__origin__", None) is dict
-    return None, False
+            is_plain = origin in (Annotated, Union, UnionType)
+            return section, container if is_plain else origin
+    return None, None
 
 
-def walk(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
-    """Yields the dotted key and the field of every value; entries of mappings are ``<name>``."""
+def walk(
+    section: type[BaseModel], prefix: str = "", seen: tuple[type[BaseModel], ...] = ()
+) -> Iterator[tuple[str, FieldInfo]]:
+    """Yields the dotted key and the field of everything that the document has a row for.
+
+    Those are values, mappings, lists, sections that may be left out, and shared sections; what is
+    in a mapping is called ``<name>``.
+    """
+    assert section not in seen, f"{section.__name__} holds itself: name it in SHARED"
     for name, field in section.model_fields.items():
-        inner, is_mapping = find_section(field.annotation)
+        inner, container = find_section(field.annotation)
         key = f"{prefix}{name}"
-        if inner is None or is_mapping:
+        is_shared = inner in SHARED
+        if inner is None or container or is_shared or field.get_default() is None:
             yield key, field
-        if inner is not None:
-            yield from walk(inner, f"{key}.<name>." if is_mapping else f"{key}.")
+        if inner is not None and not is_shared:
+            entry = {dict: f"{key}.<name>.", None: f"{key}."}[container]
+            yield from walk(inner, entry, (*seen, section))
+
+
+def walk_all() -> Iterator[tuple[str, FieldInfo]]:
+    yield from walk(Config)
+    for section, (name, _) in SHARED.items():
+        yield from walk(section, f"{name}.")
 
 
 def describe_default(field: FieldInfo) -> str:
@@ -46,17 +74,24 @@ def describe_default(field: FieldInfo) -> str:
     default = field.get_default(call_default_factory=True)
     if default is None or default == {} or default == []:
         return "none"
+    if default == "":
+        return "empty"
     if isinstance(default, str):
         return f"`{default}`"
     return f"`{json.dumps(default)}`"
 
 
-FIELDS = dict(walk(Config))
-ROWS = {
-    match["key"]: match["default"].strip()
-    for line in DOCUMENT.read_text(encoding="utf-8").splitlines()
-    if (match := ROW.match(line))
-}
+def literals(annotation: Any) -> list[str]:
+    """Returns the words that a value may be one of; none where it may be more than words."""
+    if get_origin(annotation) is Literal:
+        return [word for word in get_args(annotation) if isinstance(word, str)]
+    return [word for argument in get_args(annotation) for word in literals(argument)]
+
+
+FIELDS = dict(walk_all())
+MATCHES = [match for line in TEXT.splitlines() if (match := ROW.match(line))]
+ROWS = {match["key"]: match["default"].strip().replace(r"\|", "|") for match in MATCHES}
+TYPES = {match["key"]: match["type"] for match in MATCHES}
 
 
 @pytest.mark.parametrize("key", FIELDS)
@@ -68,12 +103,63 @@ def test_document_gives_no_unknown_key():
     assert not set(ROWS) - set(FIELDS)
 
 
-def test_walk_reaches_nested_and_mapped_sections():
+def test_document_gives_no_key_twice():
+    keys = [match["key"] for match in MATCHES]
+    assert sorted(keys) == sorted(set(keys))
+
+
+@pytest.mark.parametrize("key", [key for key in FIELDS if literals(FIELDS[key].annotation)])
+def test_document_gives_every_word_that_a_key_may_be(key: str):
+    row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{key}` |"))
+    missing = [word for word in literals(FIELDS[key].annotation) if f"`{word}`" not in row]
+    if key == "<feature>.type":  # a table of its own says what each type is
+        missing = [word for word in missing if f"| `{word}` |" not in TEXT]
+    assert not missing
+
+
+@pytest.mark.parametrize(("section", "name", "word"), [(s, *names) for s, names in SHARED.items()])
+def test_document_says_where_a_shared_section_stands(
+    section: type[BaseModel], name: str, word: str
+):
+    places = [key for key, field in FIELDS.items() if find_section(field.annotation)[0] is section]
+    assert places
+    assert f"`{name}` stands for" in TEXT
+    for place in places:
+        assert word in TYPES[place], place
+
+
+def test_walk_reaches_nested_mapped_listed_and_optional_sections():
     assert {
         "name",
         "data.split.test",
-        "data.tables.events.path",
+        "data.tables",
+        "data.tables.events",
+        "data.tables.relations",
+        "<part>.path",
+        "<part>.steps",
+        "<step>.join",
+        "<step>.join.table",
         "data.events.kinds.<name>.label",
-        "data.items.features.<name>.type",
+        "data.items.features",
+        "<feature>.type",
+        "<feature>.missing.method",
+        "<feature>.clip",
+        "<feature>.clip.method",
+        "data.cleaning.k_core",
+        "data.cleaning.k_core.users",
+        "data.cleaning.sessions.gap_minutes",
+        "data.privacy.never_write",
         "encoder.pretraining.steps",
     } <= set(FIELDS)
+
+
+def test_examples_in_the_guides_are_valid_configurations(tmp_path: Path):
+    found = 0
+    for name in ("configuration.md", "data.md"):
+        text = (DOCUMENT.parent / name).read_text(encoding="utf-8")
+        for number, example in enumerate(re.findall(r"```yaml\n(name: .*?)```", text, re.DOTALL)):
+            path = tmp_path / f"{name}-{number}.yaml"
+            path.write_text(example, encoding="utf-8")
+            load_config(path)
+            found += 1
+    assert found

@@ -100,6 +100,27 @@ def test_features_of_no_rows_give_no_rows(embedding):
         assert part.shape == (0, DIM)
 
 
+def test_table_of_a_category_has_rows_for_values_out_of_the_vocabulary():
+    encoders = [
+        FeatureEncoder("brand", "category", vocabulary=["a", "b"], oov_buckets=3),
+        FeatureEncoder("tags", "category_list", vocabulary=["x"], oov_buckets=2),
+    ]
+    layer = FeatureEmbedding(encoders, DIM)
+    table = layer.projections["brand"].embeddings.numpy()
+    tags = layer.projections["tags"].embeddings.numpy()
+    assert (len(table), len(tags)) == (6, 4)
+    embedded = layer({"brand": np.array([5, 0]), "tags": np.array([[3, 1], [0, 3]])})
+    np.testing.assert_array_equal(embedded[0], table[[5, 0]])
+    # A value out of the vocabulary is a member of the list like any other.
+    np.testing.assert_allclose(embedded[1], [(tags[3] + tags[1]) / 2, tags[3]], atol=1e-6)
+
+
+def test_date_is_embedded_like_a_number():
+    layer = FeatureEmbedding([FeatureEncoder("added", "date", mean=20000.0, std=50.0)], DIM)
+    row = layer.encoders[0].unknown_row()
+    assert layer({"added": row})[0].shape == (1, DIM)
+
+
 def test_no_features_give_no_embeddings():
     assert FeatureEmbedding([], DIM)({}) == []
 

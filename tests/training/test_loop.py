@@ -1,5 +1,7 @@
+import contextlib
+import dataclasses
 import math
-from collections.abc import Callable
+import os
 from pathlib import Path
 
 import keras
@@ -7,7 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.training.loop import History, Run, TrainingError, fit, shuffled_batches
+from tfrec.features.batches import epoch_batches
+from tfrec.training import loop
+from tfrec.training.loop import History, Run, TrainingError, fit
 
 ROUNDS, STEPS = 5, 3
 
@@ -26,7 +30,7 @@ def make_counter_run(
         name="counter",
         rounds=len(metrics),
         steps_per_round=2,
-        batches=lambda number: [10 * number, 10 * number + 1],
+        batches=lambda number, first: [10 * number, 10 * number + 1][first:],
         step=step,
         variables=[weight],
         weights=[weight],
@@ -87,6 +91,84 @@ def test_fit_after_the_end_gives_the_same_answer_without_training(tmp_path):
     assert float(again.weights[0]) == 4
 
 
+# When checkpoints are written
+
+
+class Clock:
+    """Time that passes by a second a step, and by `writing` seconds for a checkpoint."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, writing: float = 0.0) -> None:
+        self.now = 100.0
+        self.saved_at: list[float] = []
+        save = loop.Checkpoint.save
+
+        def slow_save(checkpoint: loop.Checkpoint, state: dict) -> None:
+            save(checkpoint, state)
+            if state:  # the best weights are saved without a state
+                self.saved_at.append(self.now - 100)
+                self.now += writing
+
+        monkeypatch.setattr(loop, "monotonic", lambda: self.now)
+        monkeypatch.setattr(loop.Checkpoint, "save", slow_save)
+
+    def run(self, steps: int, rounds: int = 1) -> Run:
+        weight = keras.Variable(np.float32(0.0))
+
+        def step(batch: int) -> dict[str, tf.Tensor]:
+            del batch
+            self.now += 1
+            return {"loss": tf.constant(0.5)}
+
+        return Run(
+            name="timed",
+            rounds=rounds,
+            steps_per_round=steps,
+            batches=lambda number, first: range(first, steps),
+            step=step,
+            variables=[weight],
+            weights=[weight],
+        )
+
+
+def test_checkpoints_are_written_when_due_and_at_the_end_of_rounds(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
+    fit(clock.run(steps=25, rounds=2), tmp_path, checkpoint_seconds=10)
+    # Due 10 seconds after the one before, whatever wrote that; rounds end at 25 and 50.
+    assert clock.saved_at == [10, 20, 25, 35, 45, 50]
+
+
+def test_slow_checkpoints_are_written_less_often(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch, writing=2.0)
+    fit(clock.run(steps=100), tmp_path, checkpoint_seconds=10)
+    # Writing takes 2 seconds, so the next is due 40 seconds later.
+    assert clock.saved_at == [10, 52, 94, 106]
+
+
+def test_checkpoints_are_a_minute_apart_by_default(tmp_path, monkeypatch):
+    clock = Clock(monkeypatch)
+    fit(clock.run(steps=130), tmp_path)
+    assert clock.saved_at == [60, 120, 130]
+
+
+def test_resumed_round_is_asked_for_from_the_step_after_the_checkpoint(tmp_path, killed_at):
+    asked: list[tuple[int, int]] = []
+    run = make_counter_run([0.1, 0.2, 0.3], None)
+
+    def batches(number: int, first: int) -> list[int]:
+        asked.append((number, first))
+        return run.batches(number, first)
+
+    recorded = dataclasses.replace(run, batches=batches)
+    # Two steps and the round's end make three checkpoints a round; the fifth is the second of
+    # round 1.
+    with killed_at(5):
+        fit(recorded, tmp_path)
+    assert asked == [(0, 0), (1, 0)]
+    asked.clear()
+    fit(recorded, tmp_path)
+    assert asked == [(1, 1), (2, 0)]
+
+
 # Resuming a real model
 
 
@@ -104,112 +186,175 @@ class SmallModel:
         self.optimizer = keras.optimizers.Adam(schedule)
         self.weights = [*self.hidden.variables, *self.output.variables]
         self.optimizer.build(self.weights)
+        self.variables = [*self.weights, *self.dropout.variables, *self.optimizer.variables]
+        self.num_steps = 0
 
-    def step(self, batch: np.ndarray) -> dict[str, tf.Tensor]:
+    def step(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        rows = batch["rows"]
         with tf.GradientTape() as tape:
-            hidden = self.dropout(self.hidden(batch), training=True)
-            loss = tf.reduce_mean(tf.square(self.output(hidden)[:, 0] - batch[:, 0]))
+            hidden = self.dropout(self.hidden(rows), training=True)
+            error = self.output(hidden)[:, 0] - rows[:, 0]
+            loss = tf.reduce_mean(tf.square(error))
         gradients = tape.gradient(loss, self.weights)
         self.optimizer.apply_gradients(zip(gradients, self.weights, strict=True))
-        return {"loss": loss}
+        return {"loss": loss, "error": tf.reduce_max(tf.abs(error))}
 
-    def run(self, validate: Callable[[], dict[str, float]], monitor: str | None) -> Run:
-        data = np.random.default_rng(0).normal(size=(STEPS * 16, 4)).astype(np.float32)
+    def run(self, monitor: str | None) -> Run:
+        data = np.random.default_rng(0).normal(size=(STEPS * 16 + 5, 4)).astype(np.float32)
+        every = np.arange(len(data))
+        step = tf.function(self.step, autograph=False)
+
+        def counted_step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            self.num_steps += 1
+            return step(batch)
+
         return Run(
             name="small",
             rounds=ROUNDS,
             steps_per_round=STEPS,
-            batches=lambda number: [
-                data[rows] for rows in shuffled_batches(np.arange(len(data)), 16, 5, number)
-            ],
-            step=tf.function(self.step, autograph=False),
-            variables=[*self.weights, *self.dropout.variables, *self.optimizer.variables],
+            batches=lambda number, first: epoch_batches(
+                lambda rows: {"rows": data[rows]}, every, 16, 5, number, first
+            ),
+            step=counted_step,
+            variables=self.variables,
             weights=self.weights,
-            validate=validate,
+            validate=lambda: {"metric": float(np.abs(self.values()[0]).sum())},
             monitor=monitor,
         )
 
     def values(self) -> list[np.ndarray]:
-        return [keras.ops.convert_to_numpy(weight) for weight in self.weights]
+        return [keras.ops.convert_to_numpy(variable) for variable in self.variables]
 
 
-class StopError(Exception):
-    pass
+def assert_bit_equal(got: list[np.ndarray], wanted: list[np.ndarray]) -> None:
+    for one, other in zip(got, wanted, strict=True):
+        assert (one.dtype, one.shape) == (other.dtype, other.shape)
+        assert one.tobytes() == other.tobytes()
 
 
-def train(folder: Path, monitor: str | None, stop_after: int | None = None) -> SmallModel:
-    """Trains; with `stop_after`, dies while round `stop_after` is being validated."""
+def whole_run(folder: Path, monitor: str | None) -> tuple[History, list[np.ndarray]]:
+    """Trains without a stop, as an oracle."""
+    folder.mkdir()
     model = SmallModel()
-
-    def validate() -> dict[str, float]:
-        done = int(model.optimizer.iterations.numpy()) // STEPS
-        if stop_after is not None and done == stop_after + 1:
-            raise StopError
-        return {"metric": float(np.abs(model.values()[0]).sum())}
-
-    fit(model.run(validate, monitor), folder)
-    return model
+    return fit(model.run(monitor), folder), model.values()
 
 
 @pytest.mark.parametrize("monitor", [None, "metric", "-metric"])
-def test_run_killed_and_resumed_ends_bit_equal(tmp_path, monitor):
-    whole, parts = tmp_path / "whole", tmp_path / "parts"
-    whole.mkdir()
+# A round writes four checkpoints: after each of its three steps and at its end.
+@pytest.mark.parametrize(
+    "kills",
+    [
+        pytest.param([1], id="before any checkpoint"),
+        pytest.param([2], id="after the first step"),
+        pytest.param([4], id="after the last step of a round"),
+        pytest.param([5], id="in the first step of a round"),
+        pytest.param([7], id="inside the second round"),
+        pytest.param([20], id="at the very end"),
+        pytest.param([1, 3, 2, 4, 6, 1, 3], id="again and again"),
+    ],
+)
+def test_run_killed_at_a_step_and_resumed_ends_bit_equal(tmp_path, killed_at, kills, monitor):
+    wanted_history, wanted = whole_run(tmp_path / "whole", monitor)
+    parts = tmp_path / "parts"
     parts.mkdir()
-    wanted = train(whole, monitor)
-    for stop_after in (0, 2, ROUNDS - 1):  # before any checkpoint, in the middle, at the end
-        with pytest.raises(StopError):
-            train(parts, monitor, stop_after)
-    resumed = train(parts, monitor)
-    for one, other in zip(wanted.values(), resumed.values(), strict=True):
-        np.testing.assert_array_equal(one, other)
-    for one, other in zip(wanted.optimizer.variables, resumed.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(
-            keras.ops.convert_to_numpy(one), keras.ops.convert_to_numpy(other)
-        )
-
-
-def test_dropout_state_matters_for_the_result(tmp_path):
-    # The test above could pass without restoring random states, did dropout not change the weights.
+    for number in kills:
+        with killed_at(number):
+            fit(SmallModel().run(monitor), parts)
     model = SmallModel()
-    keras.utils.set_random_seed(99)
-    model.dropout = keras.layers.Dropout(0.5)
-    fit(model.run(lambda: {}, None), tmp_path)
-    other = tmp_path / "other"
-    other.mkdir()
-    assert (model.values()[0] != train(other, None).values()[0]).any()
+    history = fit(model.run(monitor), parts)
+    assert history == wanted_history
+    assert repr(history) == repr(wanted_history)  # the order of the figures too
+    assert_bit_equal(model.values(), wanted)
 
 
-# Batches
+@pytest.mark.parametrize("seed", range(5))
+def test_run_with_checkpoints_at_any_time_ends_bit_equal(tmp_path, monkeypatch, seed):
+    """Checkpoints come by an odd clock and kills come at odd steps, far from any checkpoint."""
+    wanted_history, wanted = whole_run(tmp_path / "whole", "metric")
+    draw = np.random.default_rng(seed)
+    now = 0.0
+
+    def odd_clock() -> float:
+        nonlocal now
+        now += draw.exponential(1.0)
+        return now
+
+    monkeypatch.setattr(loop, "monotonic", odd_clock)
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    num_steps = 0
+    for _ in range(4):
+        model = SmallModel()
+        run = model.run("metric")
+        lifetime = draw.integers(1, 10)
+
+        def mortal_step(batch, run=run, model=model, lifetime=lifetime):
+            measured = run.step(batch)
+            if model.num_steps == lifetime:  # the step is done, and nothing tells of it
+                raise RuntimeError("killed")
+            return measured
+
+        with contextlib.suppress(RuntimeError):
+            fit(dataclasses.replace(run, step=mortal_step), parts, checkpoint_seconds=3)
+        num_steps += model.num_steps
+    model = SmallModel()
+    assert fit(model.run("metric"), parts, checkpoint_seconds=3) == wanted_history
+    assert_bit_equal(model.values(), wanted)
+    assert num_steps + model.num_steps >= ROUNDS * STEPS
 
 
-def test_shuffled_batches_are_a_permutation_without_the_rest():
-    rows = np.arange(100, 203)
-    batches = shuffled_batches(rows, 10, seed=1, round_number=0)
-    assert [len(batch) for batch in batches] == [10] * 10
-    taken = np.concatenate(batches)
-    assert len(np.unique(taken)) == 100
-    assert np.isin(taken, rows).all()
-    assert (np.sort(taken) != taken).any()
+def test_resumed_run_repeats_one_step_only(tmp_path, killed_at):
+    with killed_at(10):  # seven steps and the ends of two rounds are written
+        fit(SmallModel().run(None), tmp_path)
+    model = SmallModel()
+    fit(model.run(None), tmp_path)
+    assert model.num_steps == ROUNDS * STEPS - 7
 
 
-def test_shuffled_batches_depend_on_seed_and_round_alone():
-    rows = np.arange(50)
+def test_run_resumed_without_its_random_state_ends_elsewhere(tmp_path, killed_at):
+    # Had dropout no part in the result, the tests above could not see a lost random state.
+    _, wanted = whole_run(tmp_path / "whole", None)
 
-    def order(seed: int, number: int) -> list[int]:
-        return np.concatenate(shuffled_batches(rows, 10, seed, number)).tolist()
+    def run(model: SmallModel) -> Run:
+        variables = [*model.weights, *model.optimizer.variables]
+        return dataclasses.replace(model.run(None), variables=variables)
 
-    assert order(1, 0) == order(1, 0)
-    assert len({tuple(order(seed, number)) for seed in range(3) for number in range(3)}) == 9
-    assert rows.tolist() == list(range(50))
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    with killed_at(7):
+        fit(run(SmallModel()), parts)
+    model = SmallModel()
+    fit(run(model), parts)
+    assert (model.values()[0] != wanted[0]).any()
 
 
-@pytest.mark.parametrize("count", [1, 9, 10])
-def test_shuffled_batches_of_few_rows_are_one_batch(count):
-    (batch,) = shuffled_batches(np.arange(count), 10, seed=0, round_number=0)
-    assert sorted(batch.tolist()) == list(range(count))
+def test_run_killed_while_writing_resumes_from_the_checkpoint_before(tmp_path, monkeypatch):
+    wanted_history, wanted = whole_run(tmp_path / "whole", "metric")
+    parts = tmp_path / "parts"
+    parts.mkdir()
+    replace, written = os.replace, 0
+
+    def stop(source: Path, target: Path) -> None:
+        nonlocal written
+        written += 1
+        if written == 6:
+            raise KeyboardInterrupt
+        replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "monotonic", lambda: 0.0)
+        patch.setattr(os, "replace", stop)
+        with pytest.raises(KeyboardInterrupt):
+            fit(SmallModel().run("metric"), parts, checkpoint_seconds=0)
+    model = SmallModel()
+    assert fit(model.run("metric"), parts) == wanted_history
+    assert_bit_equal(model.values(), wanted)
 
 
-def test_every_row_is_seen_over_rounds():
-    seen = [np.concatenate(shuffled_batches(np.arange(19), 10, 0, number)) for number in range(9)]
-    assert len(np.unique(np.concatenate(seen))) == 19
+def test_loss_that_is_no_number_is_in_no_checkpoint(tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "monotonic", lambda: 0.0)
+    run = make_counter_run([0.1, 0.2, 0.3], None, losses={11: math.nan})
+    for _ in range(2):  # the second time it goes on from the step before, and says the same
+        with pytest.raises(TrainingError, match=r"round 2, step 2\."):
+            fit(run, tmp_path, checkpoint_seconds=0)
+        assert float(run.weights[0]) == 4

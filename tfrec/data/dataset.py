@@ -2,12 +2,18 @@
 
 Four tables and one flat array:
 
-* ``items``: the catalogue; row r is item index r + 1 (index 0 is "none or unknown").
-* ``users``: likewise for users.
-* ``contexts``: one row per request (user, time, text, context features) with its split and the
+* ``items.parquet``: the catalogue; row r is item index r + 1 (index 0 is "none or unknown").
+* ``users.parquet``: likewise for users.
+* ``contexts/``: one row per request (user, time, text, context features) with its split and the
   range of the user's history that lies strictly before it.
-* ``examples``: one row per event that trains or tests: context row, item index, label, weight.
-* ``history_items``: every user's positive items in time order, stored once; contexts slice it.
+* ``examples/``: one row per event that trains or tests: context row, item index, label, weight.
+* ``history_items.npy``: every user's positive items in time order; contexts slice it.
+
+Two more tell what preparation did: ``removed.parquet`` (file and row of each event that was left
+out, and by which step) and ``changes.parquet`` (each missing number that was filled: table, row
+from 0 there, column, old and new).
+
+``prepared.json`` holds the format version, the fitted features and the report; it is written last.
 """
 
 from __future__ import annotations
@@ -16,6 +22,7 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -24,7 +31,7 @@ from tfrec.data.tabular import FeatureEncoder, encode_frame
 from tfrec.errors import ArtefactError
 from tfrec.schema import SPLITS, UNKNOWN_INDEX, Columns
 
-_FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -36,12 +43,12 @@ class PreparedData:
         users: user_id, text and typed feature columns; one row per user.
         texts: Distinct request texts; row 0 is the empty text.
         contexts: user_index (int32), time (Datetime), text_index (int32), query (text),
-            history_start and history_end (int32), split (int8, position in `SPLITS`) and typed
-            context features.
+            history_start and history_end (int64), split (int8, position in `SPLITS`) and typed
+            context features. In a log without time, `time` only orders.
         examples: context (int32, row of `contexts`), item_index (int32), label (int8),
-            weight (float32), position (int16, 0 for none), is_target and is_ranked (bool) and
-            true_probability (float32, NaN where unknown).
-        history_items: int32 [num_positives], item indices by user and time.
+            weight (float32), position (int16, 0 for none), is_target and is_ranked (bool),
+            watch_time (float32, NaN where unknown) and true_probability (likewise).
+        history_items: int32, item indices by user and time.
         item_features, user_features, context_features: Fitted encoders.
         max_history: Last positive items that a tower sees.
         report: What reading and cleaning counted.
@@ -152,60 +159,63 @@ class PreparedData:
         first = np.repeat(start - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         return rows, self.history_items[first + np.arange(len(rows))].astype(np.int64)
 
-    def save(self, folder: Path) -> None:
-        """Writes the data set into an existing, empty folder."""
-        for name in ("items", "users", "contexts", "examples"):
-            getattr(self, name).write_parquet(folder / f"{name}.parquet")
-        pl.DataFrame({"text": self.texts}).write_parquet(folder / "texts.parquet")
-        np.save(folder / "history_items.npy", self.history_items)
-        meta = {
-            "format_version": _FORMAT_VERSION,
-            "max_history": self.max_history,
-            "item_features": [encoder.to_dict() for encoder in self.item_features],
-            "user_features": [encoder.to_dict() for encoder in self.user_features],
-            "context_features": [encoder.to_dict() for encoder in self.context_features],
-            "report": self.report,
-        }
-        (folder / "prepared.json").write_text(json.dumps(meta, indent=1), encoding="utf-8")
-
     @classmethod
     def load(cls, folder: str | Path) -> PreparedData:
-        """Reads a data set that `save` wrote.
+        """Reads a prepared data set.
 
         Raises:
-            ArtefactError: The folder holds no prepared data or another format version.
+            ArtefactError: The folder holds no prepared data, not all of them, or another format
+                version.
         """
         folder = Path(folder)
         try:
             meta = json.loads((folder / "prepared.json").read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise ArtefactError(f"{folder}: holds no prepared data; run `tfrec train`.") from None
-        if meta["format_version"] != _FORMAT_VERSION:
+        if meta["format_version"] != FORMAT_VERSION:
             raise ArtefactError(
-                f"{folder}: wanted prepared data of format {_FORMAT_VERSION}, "
+                f"{folder}: wanted prepared data of format {FORMAT_VERSION}, "
                 f"got {meta['format_version']}; prepare it again."
             )
+        try:
+            return cls._read(folder, meta)
+        except (OSError, EOFError, ValueError, pl.exceptions.ComputeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ArtefactError(
+                f"{folder}: the prepared data are damaged ({reason}); prepare them again."
+            ) from None
+
+    @classmethod
+    def _read(cls, folder: Path, meta: dict[str, Any]) -> PreparedData:
         frames = {
-            name: pl.read_parquet(folder / f"{name}.parquet")
-            for name in ("items", "users", "contexts", "examples")
+            name: pl.read_parquet(folder / f"{name}.parquet", glob=False)
+            for name in ("items", "users", "texts")
         }
+        texts = frames.pop("texts")["text"].to_list()
+        for name, num_rows in meta["rows"].items():
+            paths = part_paths(folder / name)
+            frames[name] = pl.read_parquet(paths, glob=False) if paths else pl.DataFrame()
+            if frames[name].height != num_rows:
+                raise ValueError(f"{name}: wanted {num_rows} rows, got {frames[name].height}")
         encoders = {
-            name: [FeatureEncoder(**saved) for saved in meta[name]]
-            for name in ("item_features", "user_features", "context_features")
+            name: [FeatureEncoder(**saved) for saved in meta[f"{name}_features"]]
+            for name in ("items", "users", "context")
         }
         return cls(
-            items=frames["items"],
-            users=frames["users"],
-            contexts=frames["contexts"],
-            examples=frames["examples"],
-            item_features=encoders["item_features"],
-            user_features=encoders["user_features"],
-            context_features=encoders["context_features"],
-            texts=pl.read_parquet(folder / "texts.parquet")["text"].to_list(),
+            **frames,
+            item_features=encoders["items"],
+            user_features=encoders["users"],
+            context_features=encoders["context"],
+            texts=texts,
             history_items=np.load(folder / "history_items.npy"),
             max_history=meta["max_history"],
             report=meta["report"],
         )
+
+
+def part_paths(folder: Path) -> list[Path]:
+    """Lists the parts of a table in the order of its rows."""
+    return sorted(folder.glob("part-*.parquet"))
 
 
 def _number_rows(has_row: np.ndarray) -> np.ndarray:

@@ -77,9 +77,28 @@ def write_report(
         "",
         "## Data",
         "",
-        *(f"- {key.replace('_', ' ')}: {value}" for key, value in data_report.items()),
+        *_data_lines(data_report),
     ]
     (folder / "report.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _data_lines(report: Mapping[str, Any]) -> list[str]:
+    rows, split = report["rows"], report["split"]
+    counts = [
+        f"{rows['events']['kept']:,} of {rows['events']['read']:,} events kept",
+        f"{rows['items']:,} items, {rows['users']:,} users",
+        *(f"{step.replace('_', ' ')}: {n:,}" for step, n in report["cleaning"].items() if n),
+    ]
+    parts = {
+        name: ", ".join(f"{part} {number:,}" for part, number in split[name].items())
+        for name in ("requests", "targets", "ranked")
+    }
+    return [
+        *(f"- {line}" for line in counts),
+        f"- split by {split['kind'].replace('_', ' ')}",
+        *(f"- {name}: {line}" for name, line in parts.items()),
+        *(f"- warning: {warning}" for warning in report["warnings"]),
+    ]
 
 
 def _markdown_table(metrics: Metrics) -> list[str]:

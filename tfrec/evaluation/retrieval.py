@@ -6,7 +6,7 @@ import numpy as np
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.data.sources import Oracle
+from tfrec.data.reading.sources import Oracle
 from tfrec.metrics.retrieval import retrieval_metrics, target_ranks
 from tfrec.progress import progress_bar
 from tfrec.schema import Columns

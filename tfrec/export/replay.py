@@ -70,11 +70,7 @@ def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> di
         Tensors.HISTORY: item_ids[data.histories(contexts)],
         Tensors.QUERY: _texts(frame[Columns.QUERY]),
     }
-    if config.data.users.text:
-        # The prepared text of a user is already joined; as the first column it stays what it was.
-        first, *others = config.data.users.text
-        request[first] = _texts(users[Columns.TEXT])
-        request |= {column: np.full(len(contexts), "", dtype=object) for column in others}
+    request |= _raw_text(config.data.users.text, users[Columns.TEXT])
     request |= {e.name: _raw_feature(users[e.name], e.type) for e in data.user_features}
     return request | {e.name: _raw_feature(frame[e.name], e.type) for e in data.context_features}
 
@@ -82,13 +78,15 @@ def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> di
 def raw_items(data: PreparedData, config: Config, rows: np.ndarray) -> dict[str, np.ndarray]:
     """Turns catalogue rows, int [n], back into the raw inputs of `encode_item`."""
     frame = data.items[rows]
-    first, *others = config.data.items.text
-    item = {
-        Tensors.ITEM_ID: _texts(frame[Columns.ITEM_ID]),
-        first: _texts(frame[Columns.TEXT]),
-        **{column: np.full(len(rows), "", dtype=object) for column in others},
-    }
+    item = {Tensors.ITEM_ID: _texts(frame[Columns.ITEM_ID])}
+    item |= _raw_text(config.data.items.text, frame[Columns.TEXT])
     return item | {e.name: _raw_feature(frame[e.name], e.type) for e in data.item_features}
+
+
+def _raw_text(columns: list[str], text: pl.Series) -> dict[str, np.ndarray]:
+    """Puts a prepared text, which is already joined, into the first of its columns."""
+    values = [_texts(text), *(np.full(len(text), "", dtype=object) for _ in columns[1:])]
+    return dict(zip(columns, values, strict=False))
 
 
 def sample_request(
@@ -135,7 +133,7 @@ def _texts(column: pl.Series) -> np.ndarray:
 def _raw_feature(column: pl.Series, kind: str) -> np.ndarray:
     if kind == "category":
         return _texts(column.fill_null(""))
-    if kind == "number":
+    if kind in ("number", "date"):
         return column.fill_null(0).fill_nan(0).to_numpy().astype(np.float32)
     lengths = column.list.len().fill_null(0).to_numpy()
     width = max(1, int(lengths.max(initial=0)))

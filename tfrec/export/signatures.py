@@ -160,4 +160,7 @@ def _feature_input(encoder: FeatureEncoder) -> TensorInfo:
         return TensorInfo(name, "string", [None, None], f"Categories {name!r}; '' pads.", "")
     if encoder.type == "vector":
         return TensorInfo(name, "float32", [None, encoder.size], f"Vector {name!r}.", 0.0)
-    return TensorInfo(name, "float32", [None], f"Number {name!r}; 0 for unknown.", 0.0)
+    meaning = f"Number {name!r}; 0 for unknown."
+    if encoder.type == "date":
+        meaning = f"Date {name!r} in days since 1970-01-01; 0 for unknown."
+    return TensorInfo(name, "float32", [None], meaning, 0.0)

@@ -1,12 +1,20 @@
-"""The prepared data as tensors in memory, and batches gathered from them by row."""
+"""The prepared data as tensors in memory, and the batches of an epoch gathered from them by row."""
 
 from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import tensorflow as tf
 
 from tfrec.data.dataset import PreparedData
 from tfrec.schema import Batch
+
+Gather = Callable[[np.ndarray], Mapping[str, np.ndarray]]
+"""From int [n], rows, to arrays by name, [n, ...] each; gives the same for the same rows."""
+
+_PREFETCH = 2
 
 
 class InputTables:
@@ -68,6 +76,85 @@ class InputTables:
             for name, values in self.user_features.items()
         }
         return of_user | {name: batch[name] for name in self._context_features}
+
+
+def num_batches(num_rows: int, batch_size: int) -> int:
+    """Returns how many batches an epoch over `num_rows` has.
+
+    A last, shorter batch is dropped unless it is the only one.
+    """
+    return max(1, num_rows // max(1, batch_size))
+
+
+def epoch_batches(
+    gather: Gather,
+    rows: np.ndarray,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    first_step: int = 0,
+) -> tf.data.Dataset:
+    """Returns the shuffled batches of one epoch, from any step on.
+
+    The batches depend on the arguments alone: step s of an epoch is the same whether the epoch
+    starts at 0 or at s, which needs no reading of the steps before.
+
+    Args:
+        gather: Makes a batch of chosen rows. It runs in the background while the batch before is
+            trained on, and is called with no row first, for the names, types and shapes.
+        rows: int [n], in any order; `num_batches` says how many batches they make.
+        batch_size: Rows of a batch.
+        seed: Of the run.
+        epoch: Number of the epoch, from 0.
+        first_step: Batches to leave out at the beginning.
+
+    Returns:
+        What `gather` gives, as tensors [batch, ...] by name with fixed types.
+    """
+    source = _EpochSource(gather, rows, batch_size, seed, epoch)
+    signature = source.signature()
+    # TensorFlow holds functions of Python that a graph may call for as long as the process lives.
+    # A weak reference keeps it from holding the data set with them.
+    source_reference = weakref.ref(source)
+
+    def gather_step(step: np.ndarray) -> list[np.ndarray]:
+        return source_reference().arrays(int(step))  # type: ignore[union-attr]
+
+    @tf.autograph.experimental.do_not_convert
+    def batch_at(step: tf.Tensor) -> dict[str, tf.Tensor]:
+        # Stateful, it would not run in the background: deterministic TensorFlow turns that off.
+        arrays = tf.numpy_function(
+            gather_step, [step], [spec.dtype for spec in signature.values()], stateful=False
+        )
+        for array, spec in zip(arrays, signature.values(), strict=True):
+            array.set_shape(spec.shape)
+        return dict(zip(signature, arrays, strict=True))
+
+    steps = tf.data.Dataset.range(first_step, num_batches(len(rows), batch_size))
+    dataset = steps.map(batch_at).prefetch(_PREFETCH)
+    dataset.source = source  # lives as long as the dataset, and as what is derived from it
+    return dataset
+
+
+class _EpochSource:
+    """The order of an epoch's rows, and the arrays of its steps."""
+
+    def __init__(
+        self, gather: Gather, rows: np.ndarray, batch_size: int, seed: int, epoch: int
+    ) -> None:
+        self._gather = gather
+        self._batch_size = batch_size
+        self._order = np.random.default_rng([seed, epoch]).permutation(rows)
+
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        return {
+            name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)
+            for name, values in self._gather(self._order[:0]).items()
+        }
+
+    def arrays(self, step: int) -> list[np.ndarray]:
+        start = step * self._batch_size
+        return list(self._gather(self._order[start : start + self._batch_size]).values())
 
 
 def trim(tokens: tf.Tensor) -> tf.Tensor:

@@ -26,14 +26,12 @@ class FeatureEmbedding(keras.layers.Layer):
         self.projections: dict[str, keras.layers.Layer] = {}
         for number, encoder in enumerate(self.encoders):
             name = f"feature_{number}"  # a column's name may hold what Keras forbids in names
-            if encoder.type in ("category", "category_list"):
-                layer: keras.layers.Layer = keras.layers.Embedding(
-                    len(encoder.vocabulary) + 1, dim, name=name
-                )
+            if encoder.is_category:
+                layer: keras.layers.Layer = keras.layers.Embedding(encoder.num_rows, dim, name=name)
                 layer.build(None)
             else:
                 layer = keras.layers.Dense(dim, name=name)
-                layer.build((None, 2 if encoder.type == "number" else encoder.size))
+                layer.build((None, encoder.width))
             self.projections[encoder.name] = layer
         self.built = True
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -96,16 +97,17 @@ def pretrain(
         accuracy = tf.math.divide_no_nan(tf.reduce_sum(hits), tf.cast(tf.size(answers), tf.float32))
         return {"loss": loss, "accuracy": accuracy}
 
-    def batches(number: int) -> list[tuple[tf.Tensor, tf.Tensor]]:
+    def batches(number: int, first_step: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         rng = np.random.default_rng([seed, number])
         size = min(config.batch_size, len(tokens))
-        made = []
         for position in range(span):
-            rows = tokens[rng.choice(len(tokens), size, replace=False)]
+            chosen = rng.choice(len(tokens), size, replace=False)
+            if position < first_step:
+                continue  # drawn all the same, for the draws that follow
+            rows = tokens[chosen]
             width = int((rows != 0).sum(axis=1).max())
             mask_seed = tf.constant([seed, number * span + position], tf.int32)
-            made.append((tf.constant(rows[:, :width]), mask_seed))
-        return made
+            yield tf.constant(rows[:, :width]), mask_seed
 
     run = Run(
         name="masked-LM pre-training",

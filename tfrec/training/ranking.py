@@ -5,7 +5,6 @@ The towers are frozen, so every request is embedded once; a step is one gather a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,11 +16,11 @@ from sklearn.linear_model import LogisticRegression
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables
+from tfrec.features.batches import InputTables, epoch_batches, num_batches
 from tfrec.metrics.ranking import ranking_metrics
 from tfrec.models.ranking import RankingModel
 from tfrec.schema import Batch
-from tfrec.training.loop import History, Run, fit, shuffled_batches
+from tfrec.training.loop import History, Run, fit
 
 _BLOCK = 16384
 _PRIOR_ROWS = 20.0
@@ -199,7 +198,7 @@ def train_ranking(
     rows = training_rows(data, config)
     validation = ranked_rows(data, "validation", config)
     batch_size = min(settings.batch_size, len(rows.label))
-    steps_per_round = max(1, len(rows.label) // batch_size)
+    steps_per_round = num_batches(len(rows.label), batch_size)
     num_steps = steps_per_round * settings.epochs
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, num_steps, warmup_target=settings.learning_rate, warmup_steps=max(1, num_steps // 20)
@@ -217,10 +216,17 @@ def train_ranking(
         optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
         return {"loss": loss}
 
-    def batches(number: int) -> Iterator[dict[str, np.ndarray]]:
-        every = np.arange(len(rows.label))
-        for chosen in shuffled_batches(every, batch_size, config.seed, number):
-            yield scorer.batch(rows, chosen)
+    every = np.arange(len(rows.label))
+
+    def batches(number: int, first_step: int) -> tf.data.Dataset:
+        return epoch_batches(
+            lambda chosen: scorer.batch(rows, chosen),
+            every,
+            batch_size,
+            config.seed,
+            number,
+            first_step,
+        )
 
     def validate() -> dict[str, float]:
         metrics = ranking_metrics(validation.label, scorer.probabilities(validation))

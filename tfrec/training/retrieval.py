@@ -7,7 +7,6 @@ step runs BERT over its targets only; ids, features and projections of history i
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import keras
@@ -16,13 +15,13 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables, trim
+from tfrec.features.batches import InputTables, epoch_batches, num_batches, trim
 from tfrec.losses.retrieval import in_batch_softmax
 from tfrec.metrics.retrieval import recall_at_k, target_ranks
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.progress import progress_bar
 from tfrec.schema import Batch
-from tfrec.training.loop import History, Run, fit, shuffled_batches
+from tfrec.training.loop import History, Run, fit
 
 _ENCODE_BLOCK = 1024
 _REQUEST_BLOCK = 4096
@@ -48,7 +47,9 @@ class Embedder:
         self.live = live
         self._is_cache_valid = False
         text_dim = model.encoder.hidden_dim
-        self.item_text = tf.Variable(tf.zeros([tables.item_tokens.shape[0], text_dim]))
+        self.item_text = keras.Variable(
+            tf.zeros([tables.item_tokens.shape[0], text_dim]), trainable=False, name="item_text"
+        )
         self._request_text = tf.Variable(tf.zeros([tables.text_tokens.shape[0], text_dim]))
         self._encode_block = tf.function(
             lambda tokens: model.encoder(trim(tokens), training=False),
@@ -191,7 +192,7 @@ def train_retrieval(
     embedder = Embedder(model, tables, live)
     rows = data.target_rows("train")
     batch_size = min(settings.batch_size, len(rows))
-    steps_per_round = max(1, len(rows) // batch_size)
+    steps_per_round = num_batches(len(rows), batch_size)
     optimizers = _Optimizers(model, config, steps_per_round * settings.epochs)
     loss_function = in_batch_softmax(settings.temperature)
     counts = data.item_counts()
@@ -219,16 +220,19 @@ def train_retrieval(
     item_index = data.examples["item_index"].to_numpy()
     weight = data.examples["weight"].to_numpy()
 
-    def batches(number: int) -> Iterator[dict[str, np.ndarray]]:
-        if number == 0:
+    def gather(chosen: np.ndarray) -> dict[str, np.ndarray]:
+        return {
+            **tables.requests(context[chosen]),
+            Batch.ITEM_INDEX: item_index[chosen],
+            Batch.WEIGHT: weight[chosen],
+        }
+
+    def batches(number: int, first_step: int) -> tf.data.Dataset:
+        if number == first_step == 0:
             embedder.standardize_text()
-        embedder.renew_cache()
-        for chosen in shuffled_batches(rows, batch_size, config.seed, number):
-            yield {
-                **tables.requests(context[chosen]),
-                Batch.ITEM_INDEX: item_index[chosen],
-                Batch.WEIGHT: weight[chosen],
-            }
+        if first_step == 0 or not live:  # else the checkpoint gave back the cache of the round
+            embedder.renew_cache()
+        return epoch_batches(gather, rows, batch_size, config.seed, number, first_step)
 
     validation = _sample(data.target_rows("validation"), _MAX_VALIDATION_TARGETS, config.seed)
     k = max(config.evaluation.k)
@@ -250,7 +254,11 @@ def train_retrieval(
         steps_per_round=steps_per_round,
         batches=batches,
         step=step,
-        variables=[*model.variables, *optimizers.variables],
+        variables=[
+            *model.variables,
+            *optimizers.variables,
+            *([embedder.item_text] if live else []),
+        ],
         weights=model.variables,
         validate=validate,
         monitor=f"validation_recall_at_{k}",

@@ -1,0 +1,86 @@
+"""Verbs that train, measure and export."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from tfrec.cli.command import ConfigPath, Overrides, app, command_name, open_pipeline
+from tfrec.cli.show import request_title, show_items, show_table
+
+
+@app.command()
+def train(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Run every stage: data, training, evaluation, export, verification.
+
+    Stages whose inputs have not changed are skipped; a killed run continues where it was.
+    """
+    pipeline = open_pipeline(config, overrides)
+    pipeline.run()
+    _show_report(pipeline)
+    _show_sample(pipeline.sample())
+    version, sample = Path(pipeline.exported_folder()), pipeline.sample()
+    typer.echo(
+        f"Report and pictures: {pipeline.folder / 'evaluation' / 'report.md'}\n"
+        f"Exported and verified: {version}\n"
+        f"Ask it: {command_name()} recommend --model {version.parent} --user {sample['user_id']} "
+        f"--history {','.join(sample['history_ids'])}"
+    )
+
+
+@app.command()
+def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Measure the model on the test requests, training first what is missing."""
+    pipeline = open_pipeline(config, overrides)
+    pipeline.run(until="evaluation")
+    _show_report(pipeline)
+
+
+@app.command()
+def export(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Write and verify a SavedModel, running first what is missing."""
+    pipeline = open_pipeline(config, overrides)
+    pipeline.run()
+    typer.echo(f"Exported and verified: {pipeline.exported_folder()}")
+
+
+@app.command("cross-validate")
+def cross_validation(config: ConfigPath, overrides: Overrides = None) -> None:
+    """Train and measure on each fold of the data.
+
+    Prints the mean of every metric and how much it changes from fold to fold: a difference between
+    two models that is smaller than that may be chance. The configuration needs
+    `data.split.kind: k_fold`. Each fold is a run of its own in runs/<name>/fold-<k>; a killed
+    command continues where it was.
+    """
+    from tfrec.config import load_config
+    from tfrec.cross_validation import cross_validate, metric_rows
+
+    loaded = load_config(config, overrides or [])
+    summary = cross_validate(loaded, announce=typer.echo)
+    for part in ("retrieval", "ranking"):
+        names, rows = metric_rows(summary[part])
+        title = f"{part.capitalize()}: mean ± standard deviation over {summary['folds']} folds"
+        show_table(title, ["model", *names], rows)
+    folder = Path(loaded.runs) / loaded.name
+    typer.echo(f"Report: {folder / 'cross_validation.md'}")
+
+
+def _show_report(pipeline: Any) -> None:
+    from tfrec.evaluation.report import shown_metrics, table_rows
+
+    report = pipeline.report()
+    titles = {
+        "retrieval": "Retrieval: test items found in the whole catalogue",
+        "ranking": "Ranking: clicks predicted on shown test items",
+    }
+    for part, title in titles.items():
+        names = shown_metrics(report[part])
+        show_table(title, ["model", *names], table_rows(report[part], names))
+
+
+def _show_sample(sample: dict[str, Any]) -> None:
+    title = request_title(sample["user_id"], sample["query"], sample["history"])
+    show_items(sample["items"], title)

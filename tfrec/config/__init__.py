@@ -1,0 +1,58 @@
+"""One run, one YAML file: strict, typed, every key known.
+
+A `Config` is built by `load_config` from a file and overrides (``retrieval.temperature=0.07``).
+Unknown keys, wrong types and values out of range raise `ConfigError` with one line that names the
+file and the key. The resolved form (`Config.to_yaml`) is written beside every artefact.
+"""
+
+from tfrec.config.cleaning import Cleaning, KCore, Privacy, Sessions, Split
+from tfrec.config.data import Data
+from tfrec.config.features import Clip, Feature, Features, FeatureType, Missing
+from tfrec.config.models import (
+    Encoder,
+    Evaluation,
+    Export,
+    Index,
+    Pretraining,
+    Ranking,
+    Retrieval,
+    Text,
+)
+from tfrec.config.reading import load_config, parse_config
+from tfrec.config.roles import EventKind, Events, Items, Relations, Users
+from tfrec.config.run import Config
+from tfrec.config.tables import Join, Step, TableFile, TableFiles
+
+__all__ = [
+    "Cleaning",
+    "Clip",
+    "Config",
+    "Data",
+    "Encoder",
+    "Evaluation",
+    "EventKind",
+    "Events",
+    "Export",
+    "Feature",
+    "FeatureType",
+    "Features",
+    "Index",
+    "Items",
+    "Join",
+    "KCore",
+    "Missing",
+    "Pretraining",
+    "Privacy",
+    "Ranking",
+    "Relations",
+    "Retrieval",
+    "Sessions",
+    "Split",
+    "Step",
+    "TableFile",
+    "TableFiles",
+    "Text",
+    "Users",
+    "load_config",
+    "parse_config",
+]

@@ -1,0 +1,102 @@
+"""Sections of the text, the models, the index, the evaluation and the export."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
+
+
+class Text(Section):
+    """WordPiece vocabulary and token lengths."""
+
+    vocabulary_size: Annotated[int, Field(ge=100)] = 8000
+    max_item_tokens: Annotated[int, Field(ge=4)] = 40
+    max_query_tokens: Annotated[int, Field(ge=4)] = 16
+
+
+class Pretraining(Section):
+    """Masked-LM pre-training on the catalogue's texts."""
+
+    steps: Annotated[int, Field(ge=0)] = 200
+    batch_size: PositiveInt = 256
+    learning_rate: PositiveFloat = 1e-3
+    mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
+    checkpoint_every: PositiveInt = 50
+
+
+class Encoder(Section):
+    """The BERT encoder."""
+
+    source: str = "tiny"
+    """A size (nano, tiny, mini, small, medium, base: weights from scratch), a keras-nlp preset
+    name (``bert_tiny_en_uncased``) or a folder with a Hugging Face or keras-nlp BERT."""
+    dropout: Fraction = 0.0
+    adaptation: Literal["frozen", "full"] = "frozen"
+    """Whether retrieval training changes the encoder's weights. Frozen, every text is encoded once
+    for all of training."""
+    pretraining: Pretraining = Pretraining()
+
+
+class Retrieval(Section):
+    """Towers and in-batch softmax training."""
+
+    embedding_dim: PositiveInt = 64
+    temperature: PositiveFloat = 0.15
+    batch_size: Annotated[int, Field(ge=2)] = 1024
+    epochs: PositiveInt = 12
+    learning_rate: PositiveFloat = 2e-3
+    encoder_learning_rate: PositiveFloat = 2e-4
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    log_q_correction: bool = True
+    id_dropout: Fraction = 0.1
+    """Share of item ids, attributes and histories hidden in training, so that unknown ones work."""
+    use_user_id: bool = True
+    """Whether a known user's id shapes the answer even without a history."""
+    user_id_dropout: Fraction = 0.8
+    """Share of user ids hidden in training: ids learn users by heart sooner than histories do."""
+
+
+class Ranking(Section):
+    """The ranking MLP with a sigmoid output."""
+
+    hidden: list[PositiveInt] = Field(default=[128, 64], min_length=1)
+    batch_size: PositiveInt = 4096
+    epochs: PositiveInt = 5
+    learning_rate: PositiveFloat = 1e-3
+    dropout: Fraction = 0.1
+    negatives_per_positive: Annotated[int, Field(ge=0)] = 2
+    """Uniformly drawn negatives added to the training rows for each positive."""
+    retrieval_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Answers are sorted by click log-odds + weight * score / temperature: how likely the user
+    wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone."""
+
+
+class Index(Section):
+    """Search for the nearest items."""
+
+    kind: Literal["scann", "exact"] = "scann"
+    candidates: PositiveInt = 200
+    """Items that retrieval hands to the ranking model."""
+    min_recall: Fraction = 0.95
+    """Build fails below this recall at `candidates` against exact search."""
+
+
+class Evaluation(Section):
+    """What the report measures."""
+
+    k: list[PositiveInt] = Field(default=[10, 50, 100], min_length=1)
+    max_contexts: PositiveInt = 20000
+    """Test requests measured; more are sampled with the run's seed."""
+
+
+class Export(Section):
+    """The SavedModel."""
+
+    folder: str = "saved_models"
+    k: PositiveInt = 50
+    """Items that `recommend` answers with."""
+    replay_rows: PositiveInt = 64
+    """Test requests that verification replays in a fresh process."""

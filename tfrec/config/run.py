@@ -1,0 +1,44 @@
+"""The whole configuration of one run."""
+
+from __future__ import annotations
+
+import io
+from typing import Annotated
+
+from pydantic import Field
+from ruamel.yaml import YAML
+
+from tfrec.config.base import Section
+from tfrec.config.data import Data
+from tfrec.config.models import Encoder, Evaluation, Export, Index, Ranking, Retrieval, Text
+
+
+class Config(Section):
+    """Everything that determines one run."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 42
+    runs: str = "runs"
+    """Folder of the artefacts: ``<runs>/<name>/<stage>``."""
+    data: Data
+    text: Text = Text()
+    encoder: Encoder = Encoder()
+    retrieval: Retrieval = Retrieval()
+    ranking: Ranking = Ranking()
+    index: Index = Index()
+    evaluation: Evaluation = Evaluation()
+    export: Export = Export()
+
+    @property
+    def score_weight(self) -> float:
+        """What a retrieval score counts beside click log-odds when answers are sorted."""
+        return self.ranking.retrieval_weight / self.retrieval.temperature
+
+    def to_yaml(self) -> str:
+        """Returns the resolved configuration, every default written out."""
+        stream = io.StringIO()
+        yaml = YAML(typ="safe", pure=True)
+        yaml.default_flow_style = False
+        yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+        yaml.dump(self.model_dump(mode="json"), stream)
+        return stream.getvalue()

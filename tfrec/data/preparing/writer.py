@@ -1,0 +1,167 @@
+"""Writes the prepared data set part by part; memory holds one part at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+import tfrec
+from tfrec.config import Data, Features
+from tfrec.data.dataset import FORMAT_VERSION, part_paths
+from tfrec.data.preparing.impute import fill_nearest, list_filled
+from tfrec.data.preparing.shards import ShardParts
+from tfrec.data.preparing.spill import disk_errors
+from tfrec.data.tabular import FeatureEncoder, filled_column, fit_features
+from tfrec.schema import SPLITS, Batch, Columns
+
+_TRAIN = SPLITS.index("train")
+
+
+class PreparedWriter:
+    """Writes parts, then what was learned from all of them.
+
+    Args:
+        folder: Existing folder.
+        data: The declaration.
+        items: The typed catalogue, in the order of item indices.
+        users: The typed users, likewise.
+    """
+
+    def __init__(self, folder: Path, data: Data, items: pl.DataFrame, users: pl.DataFrame) -> None:
+        self._folder = folder
+        self._data = data
+        self._items = items
+        self._users = users
+        self._num_contexts = 0
+        self._num_examples = 0
+        self._num_parts = 0
+        self._history: list[np.ndarray] = []
+        self._history_length = 0
+        self._changes: list[pl.DataFrame] = []
+        self._is_train_item = np.zeros(items.height, bool)
+        self._is_train_user = np.zeros(users.height, bool)
+        for table in ("contexts", "examples"):
+            (folder / table).mkdir()
+
+    def add(self, parts: ShardParts) -> None:
+        """Writes the requests and examples of one shard."""
+        contexts, examples = parts.contexts, parts.examples
+        is_train = (contexts[Columns.SPLIT] == _TRAIN).to_numpy()
+        in_train = is_train[examples["context"].to_numpy()]
+        self._is_train_item[examples[Batch.ITEM_INDEX].to_numpy()[in_train] - 1] = True
+        self._is_train_user[contexts[Batch.USER_INDEX].to_numpy()[is_train] - 1] = True
+        contexts = contexts.with_columns(
+            pl.col("history_start", "history_end") + self._history_length
+        )
+        examples = examples.with_columns((pl.col("context") + self._num_contexts).cast(pl.Int32))
+        name = f"part-{self._num_parts:05d}.parquet"
+        with disk_errors(self._folder):
+            contexts.write_parquet(self._folder / "contexts" / name)
+            examples.write_parquet(self._folder / "examples" / name)
+        filled = list_filled(contexts, self._data.events.context)
+        self._note_changes("contexts", filled, first_row=self._num_contexts)
+        self._num_parts += 1
+        self._num_contexts += contexts.height
+        self._num_examples += examples.height
+        self._history.append(parts.history_items)
+        self._history_length += len(parts.history_items)
+
+    def finish(self, texts: pl.Series, report: dict[str, Any]) -> dict[str, Any]:
+        """Learns the features on train, writes the rest and last of all ``prepared.json``.
+
+        Args:
+            texts: Distinct request texts.
+            report: Written as it is, with what is returned as its part ``features``.
+
+        Returns:
+            For items, users and context, what was learned about each feature and how often values
+            were missing, clipped or out of the vocabulary.
+        """
+        with disk_errors(self._folder):
+            return self._finish(texts, report)
+
+    def _finish(self, texts: pl.Series, report: dict[str, Any]) -> dict[str, Any]:
+        declared = self._data
+        items, filled = fill_nearest(self._items, declared.item_features, self._is_train_item)
+        self._note_changes("items", filled)
+        users, filled = fill_nearest(self._users, declared.users.features, self._is_train_user)
+        self._note_changes("users", filled)
+        items.write_parquet(self._folder / "items.parquet")
+        users.write_parquet(self._folder / "users.parquet")
+        pl.DataFrame({"text": texts}).write_parquet(self._folder / "texts.parquet")
+        pl.concat(self._changes).write_parquet(self._folder / "changes.parquet")
+        _save_parts(self._folder / "history_items.npy", self._history)
+        encoders = {
+            "items": fit_features(declared.item_features, items.filter(self._is_train_item)),
+            "users": fit_features(declared.users.features, users.filter(self._is_train_user)),
+            "context": self._fit_context(declared.events.context),
+        }
+        described = {
+            "items": _describe(encoders["items"], items),
+            "users": _describe(encoders["users"], users),
+            "context": self._describe_context(encoders["context"]),
+        }
+        meta = {
+            "format_version": FORMAT_VERSION,
+            "tfrec": tfrec.__version__,
+            "max_history": declared.max_history,
+            "rows": {"contexts": self._num_contexts, "examples": self._num_examples},
+            **{
+                f"{table}_features": [encoder.to_dict() for encoder in learned]
+                for table, learned in encoders.items()
+            },
+            "report": {**report, "features": described},
+        }
+        path = self._folder / "prepared.json"
+        path.write_text(json.dumps(meta, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        return described
+
+    def _note_changes(self, table: str, filled: pl.DataFrame, first_row: int = 0) -> None:
+        row = pl.col("row").cast(pl.Int64) + first_row
+        self._changes.append(
+            filled.select(pl.lit(table).alias("table"), row, "column", "old", "new")
+        )
+
+    def _fit_context(self, features: Features) -> list[FeatureEncoder]:
+        """Fits one column after the other, so that memory holds one column of the requests."""
+        of_train = self._contexts.filter(pl.col(Columns.SPLIT) == _TRAIN)
+        return [
+            FeatureEncoder.fit(name, feature, of_train.select(name).collect()[name])
+            for name, feature in features.items()
+        ]
+
+    def _describe_context(self, encoders: list[FeatureEncoder]) -> dict[str, Any]:
+        described: dict[str, Any] = {}
+        known = self._contexts.collect_schema().names()
+        for encoder in encoders:
+            columns = [encoder.name, filled_column(encoder.name)]
+            frame = self._contexts.select([name for name in columns if name in known]).collect()
+            described |= _describe([encoder], frame)
+        return described
+
+    @property
+    def _contexts(self) -> pl.LazyFrame:
+        return pl.scan_parquet(part_paths(self._folder / "contexts"), glob=False)
+
+
+def _save_parts(path: Path, parts: list[np.ndarray]) -> None:
+    """Writes int32 arrays as one; unlike `np.save` it keeps the reason of an error."""
+    shape = (sum(map(len, parts)),)
+    with path.open("wb") as file:
+        header = {"descr": "<i4", "fortran_order": False, "shape": shape}
+        np.lib.format.write_array_header_1_0(file, header)
+        for part in parts:
+            file.write(part.astype("<i4").data)
+
+
+def _describe(encoders: list[FeatureEncoder], frame: pl.DataFrame) -> dict[str, Any]:
+    return {
+        encoder.name: encoder.describe(
+            frame[encoder.name], frame.get_column(filled_column(encoder.name), default=None)
+        )
+        for encoder in encoders
+    }
