@@ -43,7 +43,7 @@ from tfrec.errors import DataError
 from tfrec.progress import progress_bar
 from tfrec.schema import Batch, Columns
 
-_SHARD_ROWS = 500_000
+_SHARD_ROWS = 250_000
 
 Report = dict[str, Any]
 

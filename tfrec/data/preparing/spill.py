@@ -62,7 +62,7 @@ class Spill:
         self._offsets.append(np.concatenate([[0], np.cumsum(counts)]))
         path = self._path(len(self._offsets) - 1)
         with disk_errors(self._folder):
-            events[order].write_ipc(path, compression="uncompressed")
+            events[order].write_ipc(path, compression="uncompressed", record_batch_size=4096)
         self.num_rows += events.height
 
     @property
