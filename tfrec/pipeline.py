@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 import tfrec
 from tfrec.config import Config
+from tfrec.data.checking.privacy import pseudonym_stamp
 from tfrec.data.dataset import PreparedData
 from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.sources import read_oracle, read_source, source_files, table_stamps
@@ -136,8 +137,10 @@ class Pipeline:
         encoder = config.encoder
         max_k = max(config.evaluation.k)
         stamps = file_stamps(source_files(config.data)) + table_stamps(self._raw_tables)
+        # A pseudonym of nobody stands for the key: another key makes other data.
+        key_stamp = pseudonym_stamp(config.data.privacy)
         return [
-            stage("prepare", "", self._prepare, config.data, stamps),
+            stage("prepare", "", self._prepare, config.data, stamps, key_stamp),
             stage("vocabulary", "prepare", self._make_vocabulary, config.text, encoder.source),
             stage("tokens", "vocabulary", self._tokenize, config.text),
             stage(

@@ -6,7 +6,12 @@ import polars as pl
 import pytest
 
 from tfrec.config import Privacy
-from tfrec.data.checking.privacy import Pseudonymiser, pseudonym, pseudonymiser
+from tfrec.data.checking.privacy import (
+    Pseudonymiser,
+    pseudonym,
+    pseudonym_stamp,
+    pseudonymiser,
+)
 from tfrec.errors import DataError
 
 KEY = "an example of a key, not a secret"
@@ -84,3 +89,13 @@ def test_key_is_neither_shown_nor_stored():
     assert KEY not in f"{replace!r} {replace} {replace!s}"
     with pytest.raises(TypeError, match="cannot be stored"):
         pickle.dumps(replace)
+
+
+def test_stamp_tells_keys_apart_and_shows_none():
+    privacy = Privacy(pseudonym_key="SHOP_KEY")
+    one, other = (pseudonym_stamp(privacy, {"SHOP_KEY": key}) for key in ("a" * 16, "b" * 16))
+    assert one != other
+    assert pseudonym_stamp(privacy, {"SHOP_KEY": "a" * 16}) == one
+    assert one is not None
+    assert "a" * 16 not in one
+    assert pseudonym_stamp(Privacy()) is None

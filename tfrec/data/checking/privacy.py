@@ -70,6 +70,12 @@ def pseudonymiser(
     return Pseudonymiser(key.encode())
 
 
+def pseudonym_stamp(privacy: Privacy, environ: Mapping[str, str] = os.environ) -> str | None:
+    """Returns what tells two keys apart and neither of them, or None without pseudonyms."""
+    pseudonymise = pseudonymiser(privacy, environ)
+    return pseudonymise(pl.Series([""]))[0] if pseudonymise else None
+
+
 def hidden_columns(data: Data) -> list[str]:
     """Columns whose cells no message shows: who wants pseudonyms wants no user id either."""
     hidden = list(data.privacy.never_write)
