@@ -1,6 +1,8 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tfrec.config import Config
@@ -9,7 +11,13 @@ from tfrec.environment import start_tensorflow
 from tfrec.features.batches import InputTables
 from tfrec.models.ranking import RankingModel
 from tfrec.training.loop import History
-from tfrec.training.ranking import Embeddings, PairScorer, train_ranking, training_rows
+from tfrec.training.ranking import (
+    Embeddings,
+    PairScorer,
+    ranked_rows,
+    train_ranking,
+    training_rows,
+)
 
 DIM = 8
 
@@ -86,3 +94,19 @@ def test_batch_of_no_rows_has_the_types_of_any_batch(whole, data, tables, embedd
     for name, values in some.items():
         assert empty[name].shape == (0, *values.shape[1:])
         assert empty[name].dtype == values.dtype
+
+
+def test_split_that_logs_no_negative_gets_drawn_ones_whatever_other_splits_log(data, config):
+    is_train = pl.Series(data.split_mask("train"))
+    examples = data.examples.with_columns(
+        label=pl.when(is_train).then(1).otherwise("label").cast(pl.Int8)
+    )
+    positive_train = dataclasses.replace(data, examples=examples)
+    num_logged = len(data.ranked_rows("train"))
+    for rows in (
+        ranked_rows(positive_train, "train", config),
+        training_rows(positive_train, config),
+    ):
+        assert (rows.label == 1).sum() == (rows.label == 0).sum() == num_logged
+    logged = ranked_rows(positive_train, "test", config)
+    assert len(logged.label) == len(data.ranked_rows("test"))

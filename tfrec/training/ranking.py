@@ -57,15 +57,9 @@ class RankedRows:
 
 
 def ranked_rows(data: PreparedData, split: str, config: Config) -> RankedRows:
-    """Returns the logged answers of `split`; a log without any label 0 gets drawn negatives."""
-    part = data.examples[data.ranked_rows(split)]
-    rows = RankedRows(
-        part["context"].to_numpy(),
-        part["item_index"].to_numpy(),
-        part["label"].to_numpy().astype(np.float32),
-        part["position"].to_numpy().astype(np.int32),
-    )
-    if (data.examples["label"] == 0).any():
+    """Returns the logged answers of `split`; a split without any label 0 gets drawn negatives."""
+    rows = _logged_rows(data, split)
+    if (rows.label == 0).any():
         return rows
     return _with_drawn_negatives(rows, data, max(1, config.ranking.negatives_per_positive), config)
 
@@ -77,10 +71,20 @@ def training_rows(data: PreparedData, config: Config) -> RankedRows:
     a fitting item from an absurd one. Drawn items lower all probabilities somewhat; the calibration
     on logged answers takes that back.
     """
-    rows = ranked_rows(data, "train", config)
-    if not (data.examples["label"] == 0).any():
-        return rows
+    rows = _logged_rows(data, "train")
+    if not (rows.label == 0).any():
+        return ranked_rows(data, "train", config)
     return _with_drawn_negatives(rows, data, config.ranking.negatives_per_positive, config)
+
+
+def _logged_rows(data: PreparedData, split: str) -> RankedRows:
+    part = data.examples[data.ranked_rows(split)]
+    return RankedRows(
+        part["context"].to_numpy(),
+        part["item_index"].to_numpy(),
+        part["label"].to_numpy().astype(np.float32),
+        part["position"].to_numpy().astype(np.int32),
+    )
 
 
 def _with_drawn_negatives(
