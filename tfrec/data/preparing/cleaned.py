@@ -39,25 +39,28 @@ class CleanShards:
         self.num_rows = 0
         self.has_validation = False
         self._outside: list[np.ndarray] = []
+        cuts_by_time = data.split.kind == "time"
+        lengths: list[int] = []
         times, users, items = [], [], []
         for shard in range(self.num_shards):
             events = self._clean(shard, record=True)
             self.num_rows += events.height
             self.has_validation |= bool((events[Columns.SPLIT] == 1).any())
-            times.append(events[Columns.TIME].to_numpy())
+            lengths.append(events.height)
+            if cuts_by_time:
+                times.append(events[Columns.TIME].to_numpy())
             if data.cleaning.k_core:
                 users.append(events[Batch.USER_INDEX].to_numpy())
                 items.append(events[Batch.ITEM_INDEX].to_numpy())
-        all_times = np.concatenate(times)
+        self.times = np.concatenate(times) if cuts_by_time else None
         if data.cleaning.k_core:
             outside = find_outside_core(
                 np.concatenate(users), np.concatenate(items), data.cleaning.k_core
             )
-            ends = np.cumsum([len(part) for part in times])[:-1]
-            self._outside = np.split(outside, ends)
+            self._outside = np.split(outside, np.cumsum(lengths)[:-1])
             self.num_rows -= int(outside.sum())
-            all_times = all_times[~outside]
-        self.times = all_times if data.split.kind == "time" else None
+            if self.times is not None:
+                self.times = self.times[~outside]
 
     def read(self, shard: int) -> pl.DataFrame:
         """Returns the events of a shard that stay, sorted by user, time and row."""

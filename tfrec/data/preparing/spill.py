@@ -21,6 +21,7 @@ from tfrec.schema import Batch
 
 _BUCKET_BITS = 10
 _NUM_BUCKETS = 2**_BUCKET_BITS
+_RECORD_ROWS = 4096  # a slice is read in whole records of so many rows
 
 
 @contextmanager
@@ -62,7 +63,9 @@ class Spill:
         self._offsets.append(np.concatenate([[0], np.cumsum(counts)]))
         path = self._path(len(self._offsets) - 1)
         with disk_errors(self._folder):
-            events[order].write_ipc(path, compression="uncompressed", record_batch_size=4096)
+            events[order].write_ipc(
+                path, compression="uncompressed", record_batch_size=_RECORD_ROWS
+            )
         self.num_rows += events.height
 
     @property
