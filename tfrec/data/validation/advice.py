@@ -70,7 +70,7 @@ _REMOVAL = {
     "users and items only",
     "events_of_odd_sessions_dropped": "are dropped by data.cleaning.sessions: are its bounds right "
     "for this log?",
-    "events_that_do_not_fit_dropped": "do not fit and are dropped; see whether a column is declared wrongly",
+    "events_that_do_not_fit_dropped": "do not fit and are dropped; see whether a column is wrong",
 }
 
 
