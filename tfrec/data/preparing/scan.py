@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import polars as pl
@@ -112,14 +111,6 @@ class RemovedRows:
             rows.select(
                 file.alias(FILE), pl.col(SOURCE_ROW).alias("row"), pl.col("step")
             ).write_parquet(path)
-
-
-class Pseudonymise(Protocol):
-    """Replaces outside user ids."""
-
-    def __call__(self, ids: pl.Series) -> pl.Series:
-        """Returns String [n]."""
-        ...
 
 
 class EventScan:

@@ -17,7 +17,7 @@ from tfrec.data.preparing.histories import (
     build_histories,
     mark_targets,
 )
-from tfrec.data.preparing.impute import fill_interpolated
+from tfrec.data.preparing.impute import fill_interpolated, interpolated_features
 from tfrec.data.preparing.leaks import check_leaks, measure_leaks, merge_leaks
 from tfrec.data.preparing.scan import IdNumbers, RemovedRows
 from tfrec.data.preparing.splits import find_repeated_pairs, is_ordered, split_events, stable_hash
@@ -73,7 +73,6 @@ class ShardBuilder:
         self._counts = {name: Counter[str]() for name in ("targets", "ranked", "requests")}
         self._positive: Counter[str] = Counter()
         self._no_history: Counter[str] = Counter()
-        self._times: dict[str, tuple[int, int]] = {}
         self._num_positives: Counter[int] = Counter()
         self._leaks: dict[str, int] = {}
 
@@ -91,8 +90,6 @@ class ShardBuilder:
         data = self._config.data
         ordered = is_ordered(data.split)
         events = events.with_columns(self._request_text(events))
-        if data.split.kind == "given":  # counts targets to find its validation events
-            events = mark_targets(events)
         events = split_events(
             events,
             data.split,
@@ -107,13 +104,12 @@ class ShardBuilder:
         events = mark_targets(events)
         declared = data.events.context
         events = fill_interpolated(events, declared)
-        filled = [name for name, f in declared.items() if f.missing.method == "interpolate"]
-        features = [*declared, *map(filled_column, filled)]
+        features = [*declared, *map(filled_column, interpolated_features(declared))]
         contexts, events = build_contexts(events, features)
         history_items, starts, ends = build_histories(events, contexts, ordered)
         examples = build_examples(events)
         leaks = measure_leaks(events, contexts, history_items, starts, ends)
-        self._leaks = merge_leaks(self._leaks, leaks) if self._leaks else leaks
+        self._leaks = merge_leaks(self._leaks, leaks)
         contexts = contexts.select(
             pl.col(Batch.USER_INDEX).cast(pl.Int32),
             pl.col(Columns.TIME).cast(pl.Datetime("us")),
@@ -141,10 +137,12 @@ class ShardBuilder:
             },
         }
         if self._config.data.events.time:
-            for name, end in (("first_time", 0), ("last_time", 1)):
+            for name in ("first_time", "last_time"):
+                times = {part: self._leaks.get(f"{part}_{name}") for part in SPLITS}
                 split[name] = {
-                    part: str(np.datetime64(int(times[end]), "us").astype("datetime64[s]"))
-                    for part, times in self._times.items()
+                    part: str(np.datetime64(time, "us").astype("datetime64[s]"))
+                    for part, time in times.items()
+                    if time is not None
                 }
         return {
             "split": split,
@@ -186,7 +184,6 @@ class ShardBuilder:
     def _count(self, contexts: pl.DataFrame, examples: pl.DataFrame, events: pl.DataFrame) -> None:
         split = contexts[Columns.SPLIT].to_numpy()
         of_example = split[examples["context"].to_numpy()]
-        time = contexts[Columns.TIME].to_physical().to_numpy()
         is_empty = (contexts["history_end"] == contexts["history_start"]).to_numpy()
         is_target = examples[Columns.IS_TARGET].to_numpy()
         is_ranked = examples[Columns.IS_RANKED].to_numpy()
@@ -198,11 +195,5 @@ class ShardBuilder:
             self._counts["requests"][name] += int(requests.sum())
             self._positive[name] += int((is_ranked & is_positive & inside).sum())
             self._no_history[name] += int((is_empty & requests).sum())
-            if requests.any():
-                first, last = self._times.get(name, (time[requests][0], time[requests][0]))
-                self._times[name] = (
-                    min(first, time[requests].min()),
-                    max(last, time[requests].max()),
-                )
         per_user = events.group_by(Batch.USER_INDEX).agg((pl.col(Columns.LABEL) == 1).sum())
         self._num_positives.update(per_user[Columns.LABEL].to_list())

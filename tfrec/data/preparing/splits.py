@@ -79,6 +79,7 @@ def split_events(
         is_late = seen > total - num_test - num_validation
         parts = np.where(total >= _MIN_TARGETS, is_late.astype(np.int8) + is_test, _TRAIN)
     elif split.kind == "given":
+        events = mark_targets(events)
         parts = _split_as_given(events, split, has_validation)
     else:
         hashes = scramble(scramble(np.array([seed % 2**64], np.uint64)) ^ user_keys[user])
