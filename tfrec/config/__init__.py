@@ -15,15 +15,16 @@ from tfrec.config.models import (
     Index,
     Pretraining,
     Ranking,
-    Retrieval,
     Text,
 )
 from tfrec.config.reading import load_config, parse_config
+from tfrec.config.retrieval import Adversarial, History, Loss, Negatives, Retrieval
 from tfrec.config.roles import EventKind, Events, Items, Relations, Users
 from tfrec.config.run import Config
 from tfrec.config.tables import Join, Step, TableFile, TableFiles
 
 __all__ = [
+    "Adversarial",
     "Cleaning",
     "Clip",
     "Config",
@@ -36,11 +37,14 @@ __all__ = [
     "Feature",
     "FeatureType",
     "Features",
+    "History",
     "Index",
     "Items",
     "Join",
     "KCore",
+    "Loss",
     "Missing",
+    "Negatives",
     "Pretraining",
     "Privacy",
     "Ranking",

@@ -1,4 +1,4 @@
-"""Sections of the text, the models, the index, the evaluation and the export."""
+"""Sections of the text, the encoder, the ranking, the index, the evaluation and the export."""
 
 from __future__ import annotations
 
@@ -34,29 +34,18 @@ class Encoder(Section):
     """A size (nano, tiny, mini, small, medium, base: weights from scratch), a keras-nlp preset
     name (``bert_tiny_en_uncased``) or a folder with a Hugging Face or keras-nlp BERT."""
     dropout: Fraction = 0.0
-    adaptation: Literal["frozen", "full"] = "frozen"
-    """Whether retrieval training changes the encoder's weights. Frozen, every text is encoded once
-    for all of training."""
+    adaptation: Literal["frozen", "last_layers", "full", "lora"] = "frozen"
+    """Which of the encoder's weights retrieval training changes: none (every text is encoded once
+    for all of training), those of the last layers, all, or small matrices beside the attention's
+    projections (LoRA)."""
+    trained_layers: PositiveInt = 2
+    """``last_layers``: how many."""
+    lora_rank: PositiveInt = 8
+    """``lora``: rank of the added matrices."""
+    pooling: Literal["mean", "cls", "attention"] = "mean"
+    """How the last layer's token vectors become one: their mean, the first token's, or a mean
+    weighted by learned attention (which a frozen encoder does not learn)."""
     pretraining: Pretraining = Pretraining()
-
-
-class Retrieval(Section):
-    """Towers and in-batch softmax training."""
-
-    embedding_dim: PositiveInt = 64
-    temperature: PositiveFloat = 0.15
-    batch_size: Annotated[int, Field(ge=2)] = 1024
-    epochs: PositiveInt = 12
-    learning_rate: PositiveFloat = 2e-3
-    encoder_learning_rate: PositiveFloat = 2e-4
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    log_q_correction: bool = True
-    id_dropout: Fraction = 0.1
-    """Share of item ids, attributes and histories hidden in training, so that unknown ones work."""
-    use_user_id: bool = True
-    """Whether a known user's id shapes the answer even without a history."""
-    user_id_dropout: Fraction = 0.8
-    """Share of user ids hidden in training: ids learn users by heart sooner than histories do."""
 
 
 class Ranking(Section):

@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 from tfrec.config.base import Section
 from tfrec.config.data import Data
-from tfrec.config.models import Encoder, Evaluation, Export, Index, Ranking, Retrieval, Text
+from tfrec.config.models import Encoder, Evaluation, Export, Index, Ranking, Text
+from tfrec.config.retrieval import Retrieval
 
 
 class Config(Section):
@@ -32,7 +33,7 @@ class Config(Section):
     @property
     def score_weight(self) -> float:
         """What a retrieval score counts beside click log-odds when answers are sorted."""
-        return self.ranking.retrieval_weight / self.retrieval.temperature
+        return self.ranking.retrieval_weight / self.retrieval.loss.temperature
 
     def to_yaml(self) -> str:
         """Returns the resolved configuration, every default written out."""

@@ -1,0 +1,188 @@
+"""Sections of the towers, the retrieval objective and its training."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
+
+Count = Annotated[int, Field(ge=0)]
+NonNegative = Annotated[float, Field(ge=0)]
+
+
+class ItemSide(Section):
+    """What an item's embedding is made of."""
+
+    use_id: bool = True
+    """Whether an item seen in training has a vector of its own. Without, items are known by text
+    and features alone, and new ones are on a par with old ones."""
+    fusion: Literal["sum", "concat", "gate"] = "sum"
+    """How text, id and features become one vector: their sum, an MLP over all of them side by
+    side, or a sum weighted by a learned gate that looks at the item."""
+    id_dropout: Fraction = 0.1
+    """Share of item ids hidden in training, so that new items work."""
+    feature_dropout: Fraction = 0.0
+    """Share of texts and of each feature hidden in training, so that items without them work."""
+
+
+class History(Section):
+    """How the user tower reads a history."""
+
+    kind: Literal["transformer", "attention", "mean", "none"] = "attention"
+    """A causal transformer, attention pooling, the plain mean, or no look at the history."""
+    layers: PositiveInt = 2
+    """Transformer: blocks."""
+    heads: PositiveInt = 2
+    """Transformer: attention heads; must divide `retrieval.embedding_dim`."""
+    dropout: Fraction = 0.2
+    """Transformer: dropout of inputs, attention and hidden layers."""
+    event_kinds: bool = False
+    """Whether the kind of each event (click, purchase) is read; requests then give it along."""
+    time_gaps: bool = False
+    """Whether the time between events is read; requests then give times along."""
+
+
+class UserSide(Section):
+    """What a request's embedding is made of."""
+
+    use_id: bool = True
+    """Whether a known user's id shapes the answer even without a history."""
+    id_dropout: Fraction = 0.8
+    """Share of user ids hidden in training: ids learn users by heart sooner than histories do."""
+    dropout: Fraction = 0.1
+    """Share of histories and of attributes hidden in training, so that requests without work."""
+    history: History = History()
+
+
+class Negatives(Section):
+    """What a request's item has to win against."""
+
+    in_batch: bool = True
+    """The other items of the batch."""
+    uniform: Count = 0
+    """Items drawn uniformly from the catalogue, a step."""
+    popular: Count = 0
+    """Items drawn as often as they are training targets, a step."""
+    per_target: bool = False
+    """Whether `uniform` and `popular` are drawn anew for each target and not once for the batch."""
+    impressed: Count = 0
+    """Items that the same request showed and that were not chosen, at most this many a target."""
+    mined: Count = 0
+    """Wrong items that the model itself ranks high, found anew each epoch, a target."""
+    mined_depth: PositiveInt = 100
+    """Ranks among which mined items are drawn."""
+    queue: Count = 0
+    """Item embeddings of earlier steps that are kept as further negatives (cross-batch memory)."""
+
+
+class Adversarial(Section):
+    """Embeddings pushed against the model while it learns."""
+
+    method: Literal["none", "fgm", "pgd"] = "none"
+    """``fgm``: one step along the gradient; ``pgd``: several smaller ones within the bound."""
+    epsilon: PositiveFloat = 0.05
+    """Longest push, as a share of the embedding's length."""
+    steps: PositiveInt = 3
+    """``pgd``: number of steps."""
+    weight: PositiveFloat = 1.0
+    """Of the loss on pushed embeddings beside the ordinary one."""
+
+
+class Loss(Section):
+    """The retrieval objective."""
+
+    kind: Literal["softmax", "full_softmax", "mse"] = "softmax"
+    """Softmax over sampled negatives; softmax over the whole catalogue; squared error on ratings
+    (matrix factorisation of explicit feedback)."""
+    targets: Literal["requests", "positions"] = "requests"
+    """``requests``: each training target with the history before it is a row of its own.
+    ``positions``: one causal pass over a user's sequence trains all targets in it."""
+    similarity: Literal["cosine", "dot"] = "cosine"
+    """``cosine``: embeddings have length 1."""
+    temperature: PositiveFloat = 0.15
+    """Divides the scores before the softmax."""
+    learn_temperature: bool = False
+    """Whether the temperature is a weight that training moves."""
+    log_q: Literal["negatives", "all", "none"] = "negatives"
+    """Correction for popular items being negatives more often: of the negatives alone, of the
+    positive too (as TensorFlow Recommenders does), or none."""
+    mask_known_positives: bool = True
+    """Whether other training positives of the same user are no negatives."""
+    label_smoothing: Fraction = 0.0
+    negatives: Negatives = Negatives()
+    adversarial: Adversarial = Adversarial()
+
+    @model_validator(mode="after")
+    def _check_negatives(self) -> Loss:
+        drawn = self.negatives.changed(
+            ["uniform", "popular", "per_target", "impressed", "mined", "mined_depth", "queue"]
+        )
+        if self.kind != "softmax" and drawn:
+            raise ValueError(f"`negatives.{drawn[0]}` goes with `kind: softmax`, got {self.kind}")
+        if self.kind == "mse" and self.targets == "positions":
+            raise ValueError("`targets: positions` goes with a softmax, not with `kind: mse`")
+        some = self.negatives
+        if self.kind == "softmax" and not (
+            some.in_batch or some.uniform or some.popular or some.queue
+        ):
+            raise ValueError(
+                "wanted negatives: `in_batch: true`, `uniform`, `popular` or `queue` above 0"
+            )
+        return self
+
+
+class Schedule(Section):
+    """How the learning rate moves."""
+
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    """After the warm-up: falls to zero as a cosine or a line, or stays."""
+    warmup: Fraction = 0.05
+    """Share of the steps in which the rate rises from zero."""
+
+
+class Health(Section):
+    """What a training run must not look like at its end."""
+
+    alarm: Literal["error", "warn", "off"] = "error"
+    """What a collapsed run, one that leaks labels, or one worse than popularity leads to."""
+
+
+class Retrieval(Section):
+    """Towers, objective and training of retrieval."""
+
+    embedding_dim: PositiveInt = 64
+    item: ItemSide = ItemSide()
+    user: UserSide = UserSide()
+    loss: Loss = Loss()
+    batch_size: Annotated[int, Field(ge=2)] = 1024
+    """Requests a step; with `loss.targets: positions`, sequences a step."""
+    epochs: PositiveInt = 12
+    learning_rate: PositiveFloat = 2e-3
+    encoder_learning_rate: PositiveFloat = 2e-4
+    weight_decay: NonNegative = 1e-4
+    schedule: Schedule = Schedule()
+    patience: Count = 0
+    """Epochs without a better validation NDCG after which training stops; 0: never."""
+    gradient_cache: Count = 0
+    """With a trained encoder: texts that run through it at once. Larger batches then need no more
+    memory than this many texts; gradients stay those of the whole batch. 0: all texts at once."""
+    mixed_precision: bool = False
+    """Whether towers and encoder compute in 16 bits (float16 with loss scaling on GPUs of the past,
+    bfloat16 elsewhere). Of use on accelerators only."""
+    jit_compile: bool = False
+    """Whether XLA compiles the encoder's part of a step."""
+    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
+    """One device, all GPUs of a machine, or the workers of ``TF_CONFIG``; they share a batch."""
+    health: Health = Health()
+
+    @model_validator(mode="after")
+    def _check_history(self) -> Retrieval:
+        history = self.user.history
+        if history.kind == "transformer" and self.embedding_dim % history.heads:
+            raise ValueError(
+                f"`user.history.heads` must divide `embedding_dim`, got {history.heads} and "
+                f"{self.embedding_dim}"
+            )
+        return self
