@@ -215,12 +215,14 @@ class Recommender(keras.layers.Layer):
         columns = [*self.inputs.user_text, Tensors.QUERY]
         text = tf.strings.join([request[column] for column in columns], " ")
         recent = last_items(history, self.retrieval.max_history)
+        states = self.retrieval.read_histories(
+            tf.gather(self._item_embeddings, recent), recent != UNKNOWN_INDEX
+        )
         return self.retrieval.embed_requests(
             self._encode_text(text, self._max_query_tokens),
             self._user_row.lookup(request[Tensors.USER_ID]),
             self._encode_request_features(request),
-            tf.gather(self._item_embeddings, recent),
-            recent != UNKNOWN_INDEX,
+            states[:, -1],
         )
 
     def _click_logits(

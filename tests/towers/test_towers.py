@@ -2,10 +2,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrec.config.retrieval import ItemSide, UserSide
 from tfrec.data.tabular import FeatureEncoder
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.item import ItemTower, drop_ids
-from tfrec.towers.user import HistoryPooling, UserTower
+from tfrec.towers.user import UserTower
 
 TEXT_DIM, DIM, MAX_HISTORY, NUM_IDS, ROWS = 6, 8, 5, 20, 7
 ENCODERS = [
@@ -138,7 +139,7 @@ def item_inputs(seed: int = 0) -> list[object]:
 
 
 def make_item_tower(id_dropout: float = 0.0, seed: int = 0) -> ItemTower:
-    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, id_dropout)
+    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, ItemSide(id_dropout=id_dropout))
     randomize(tower, seed)
     return tower
 
@@ -171,7 +172,7 @@ def test_item_depends_on_text_id_and_features(item_tower, part):
 
 
 def test_item_of_which_nothing_is_known_is_finite():
-    tower = ItemTower(NUM_IDS, [], TEXT_DIM, DIM, 0.0)
+    tower = ItemTower(NUM_IDS, [], TEXT_DIM, DIM, ItemSide(id_dropout=0.0))
     tower.id_embedding.embeddings.assign(np.zeros((NUM_IDS + 1, DIM)))
     assert np.isfinite(tower(np.zeros((2, TEXT_DIM), np.float32), np.array([0, 1]), {})).all()
 
@@ -193,6 +194,39 @@ def test_item_with_all_ids_dropped_does_not_depend_on_the_id():
     assert np.abs(tower(text, np.full(ROWS, 3, np.int32), features) - unknown).max() > 1e-2
 
 
+@pytest.mark.parametrize("fusion", ["sum", "concat", "gate"])
+def test_item_without_ids_does_not_depend_on_the_id(fusion):
+    settings = ItemSide(use_id=False, fusion=fusion)
+    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, settings)
+    randomize(tower, 0)
+    text, id_row, features = item_inputs()
+    unknown = tower(text, np.zeros(ROWS, np.int32), features).numpy()
+    np.testing.assert_array_equal(tower(text, id_row, features).numpy(), unknown)
+    assert tower.id_embedding.embeddings.shape == (1, DIM)
+
+
+def test_item_of_dropped_features_is_made_from_the_id_alone():
+    tower = ItemTower(
+        NUM_IDS, ENCODERS, TEXT_DIM, DIM, ItemSide(id_dropout=0.0, feature_dropout=0.999999)
+    )
+    randomize(tower, 0)
+    text, id_row, features = item_inputs(0)
+    first = tower(text, id_row, features, training=True).numpy()
+    other_text, _, other_features = item_inputs(1)
+    second = tower(other_text, id_row, other_features, training=True).numpy()
+    np.testing.assert_allclose(first, second, atol=1e-5)
+    table = tower.id_embedding.embeddings.numpy()[id_row]
+    wanted = table / np.linalg.norm(table, axis=1, keepdims=True)
+    np.testing.assert_allclose(first, wanted, atol=1e-5)
+
+
+def test_tower_for_dot_products_keeps_lengths():
+    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, ItemSide(), is_unit=False)
+    randomize(tower, 0)
+    lengths = np.linalg.norm(tower(*item_inputs()).numpy(), axis=1)
+    assert lengths.std() > 0.1
+
+
 def test_dropped_ids_are_about_the_rate_and_the_rest_stays(item_tower):
     ids = tf.range(1, 20_001)
     dropped = drop_ids(ids, 0.3, item_tower.seed_generator).numpy()
@@ -208,80 +242,17 @@ def test_dropout_draws_anew_in_each_step(item_tower):
     assert (first != second).any()
 
 
-# HistoryPooling
-
-
-@pytest.fixture(scope="module")
-def pooling() -> HistoryPooling:
-    layer = HistoryPooling(DIM, MAX_HISTORY)
-    randomize(layer)
-    return layer
-
-
-def make_history(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Draws histories with 0, 1, 2 ... items, padded in front."""
-    rng = np.random.default_rng(seed)
-    items = rng.normal(size=(ROWS, MAX_HISTORY, DIM)).astype(np.float32)
-    length = np.minimum(np.arange(ROWS), MAX_HISTORY)
-    is_item = np.arange(MAX_HISTORY) >= MAX_HISTORY - length[:, None]
-    return items, is_item
-
-
-def test_pooling_of_an_empty_history_is_zeros(pooling):
-    items, is_item = make_history()
-    pooled = pooling(items, is_item).numpy()
-    assert pooled.shape == (ROWS, DIM)
-    assert not pooled[0].any()
-    assert pooled[1:].any(axis=1).all()
-
-
-def test_pooling_does_not_see_what_stands_on_padding(pooling):
-    items, is_item = make_history()
-    rubbish = np.where(is_item[..., None], items, 1e6).astype(np.float32)
-    np.testing.assert_allclose(pooling(rubbish, is_item), pooling(items, is_item), atol=1e-5)
-
-
-def test_pooling_of_one_item_is_its_projection(pooling):
-    items, is_item = make_history()
-    wanted = pooling.output_projection(items[1, -1:]).numpy()[0]
-    np.testing.assert_allclose(pooling(items, is_item).numpy()[1], wanted, atol=1e-5)
-
-
-def test_pooling_weighs_all_items_with_shares_of_a_softmax(pooling):
-    items, is_item = make_history()
-    at_items = items[-1] + pooling.recency.numpy()
-    hidden = np.tanh(at_items @ pooling.hidden.kernel.numpy() + pooling.hidden.bias.numpy())
-    logits = (hidden @ pooling.weight.kernel.numpy())[:, 0]
-    shares = np.exp(logits) / np.exp(logits).sum()
-    wanted = pooling.output_projection((shares @ items[-1])[None]).numpy()[0]
-    np.testing.assert_allclose(pooling(items, is_item).numpy()[-1], wanted, atol=1e-5)
-
-
-def test_pooling_knows_the_order_of_items(pooling):
-    items, is_item = make_history()
-    turned = pooling(items[-1:, ::-1], is_item[-1:]).numpy()
-    assert np.abs(turned - pooling(items[-1:], is_item[-1:]).numpy()).max() > 1e-3
-
-
-def test_gradient_through_an_empty_history_is_finite(pooling):
-    items, is_item = make_history()
-    with tf.GradientTape() as tape:
-        loss = tf.reduce_sum(tf.square(pooling(items[:1], is_item[:1])))
-    for gradient in tape.gradient(loss, pooling.trainable_variables):
-        assert np.isfinite(gradient).all()
-
-
 # UserTower
 
 
 def user_inputs(seed: int = 0) -> list[object]:
-    return [*item_inputs(seed), *make_history(seed)]
+    state = np.random.default_rng(seed + 9).normal(size=(ROWS, DIM)).astype(np.float32)
+    return [*item_inputs(seed), state]
 
 
 def make_user_tower(dropout: float = 0.0, num_ids: int = NUM_IDS) -> UserTower:
-    tower = UserTower(
-        num_ids, ENCODERS, TEXT_DIM, DIM, MAX_HISTORY, dropout=dropout, id_dropout=dropout
-    )
+    settings = UserSide(dropout=dropout, id_dropout=dropout, use_id=num_ids > 0)
+    tower = UserTower(num_ids, ENCODERS, TEXT_DIM, DIM, MAX_HISTORY, settings)
     randomize(tower)
     return tower
 
@@ -305,19 +276,11 @@ def test_user_of_rows_in_other_order_is_permuted(user_tower):
 
 
 @pytest.mark.parametrize("part", range(4))
-def test_user_depends_on_text_id_features_and_history(user_tower, part):
+def test_user_depends_on_text_id_features_and_state(user_tower, part):
     inputs = user_inputs(0)
     inputs[part] = user_inputs(1)[part]
     difference = np.abs(user_tower(*inputs).numpy() - user_tower(*user_inputs(0)).numpy())
     assert difference.max() > 1e-2
-
-
-def test_user_does_not_see_what_stands_on_padding(user_tower):
-    *others, history, is_item = user_inputs()
-    rubbish = np.where(is_item[..., None], history, 1e6).astype(np.float32)
-    np.testing.assert_allclose(
-        user_tower(*others, rubbish, is_item), user_tower(*others, history, is_item), atol=1e-5
-    )
 
 
 def test_user_without_ids_has_one_shared_row():

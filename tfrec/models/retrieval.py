@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,11 +22,13 @@ class RetrievalModel(keras.layers.Layer):
     Args:
         encoder: Turns token ids into vectors, for items and requests alike.
         num_item_ids: Items with an id row of their own.
-        num_user_ids: Users with an id row of their own; 0 for a model without user ids.
+        num_user_ids: Users with an id row of their own.
         item_features: Fitted encoders of the item features.
         request_features: Fitted encoders of user attributes and request features.
         max_history: Length of a history.
-        config: Sizes and dropout.
+        config: Sizes, towers and similarity.
+        num_event_kinds: Declared kinds of events.
+        num_gaps: Buckets of the time between events.
     """
 
     def __init__(
@@ -38,32 +41,52 @@ class RetrievalModel(keras.layers.Layer):
         request_features: Sequence[FeatureEncoder],
         max_history: int,
         config: Retrieval,
+        num_event_kinds: int = 0,
+        num_gaps: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.embedding_dim = config.embedding_dim
         self.max_history = max_history
+        self.history = config.user.history
         self.encoder = encoder
+        is_unit = config.loss.similarity == "cosine"
         self.item_tower = ItemTower(
             num_item_ids,
             item_features,
             encoder.hidden_dim,
             config.embedding_dim,
-            config.id_dropout,
+            config.item,
+            is_unit=is_unit,
             name="item_tower",
         )
         self.user_tower = UserTower(
-            num_user_ids if config.use_user_id else 0,
+            num_user_ids,
             request_features,
             encoder.hidden_dim,
             config.embedding_dim,
             max_history,
-            dropout=config.id_dropout,
-            id_dropout=config.user_id_dropout,
+            config.user,
+            num_event_kinds=num_event_kinds,
+            num_gaps=num_gaps,
+            is_unit=is_unit,
             name="user_tower",
         )
-        self.use_user_id = config.use_user_id
+        self.log_temperature = self.add_weight(
+            shape=(),
+            initializer=keras.initializers.Constant(math.log(config.loss.temperature)),
+            trainable=config.loss.learn_temperature,
+            name="log_temperature",
+        )
+        self.rating_offset = self.add_weight(
+            shape=(), initializer="zeros", trainable=False, name="rating_offset"
+        )
         self.built = True
+
+    @property
+    def temperature(self) -> float:
+        """What scores are divided by before a softmax."""
+        return math.exp(float(self.log_temperature.numpy()))
 
     def embed_items(
         self,
@@ -75,16 +98,25 @@ class RetrievalModel(keras.layers.Layer):
         """See `ItemTower.call`."""
         return self.item_tower(text_vector, id_row, features, training=training)
 
+    def read_histories(
+        self,
+        items: tf.Tensor,
+        is_item: tf.Tensor,
+        kinds: tf.Tensor | None = None,
+        gaps: tf.Tensor | None = None,
+        training: bool = False,
+    ) -> tf.Tensor:
+        """See `UserTower.read_histories`."""
+        return self.user_tower.read_histories(items, is_item, kinds, gaps, training=training)
+
     def embed_requests(
         self,
         text_vector: tf.Tensor,
         id_row: tf.Tensor,
         features: Mapping[str, tf.Tensor],
-        history: tf.Tensor,
-        is_item: tf.Tensor,
+        state: tf.Tensor,
+        last_gap: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        """See `UserTower.call`; a model without user ids ignores `id_row`."""
-        if not self.use_user_id:
-            id_row = tf.zeros_like(id_row)
-        return self.user_tower(text_vector, id_row, features, history, is_item, training=training)
+        """See `UserTower.call`."""
+        return self.user_tower(text_vector, id_row, features, state, last_gap, training=training)

@@ -8,19 +8,23 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from tfrec.config.retrieval import ItemSide
 from tfrec.data.tabular import FeatureEncoder
 from tfrec.towers.features import FeatureEmbedding
+from tfrec.towers.fusion import build_fusion
 
 
 class ItemTower(keras.layers.Layer):
-    """Sums projected text, id and features, then normalises to length 1.
+    """Joins projected text, id and features to one vector.
 
     Args:
         num_ids: Items with a row of their own; row 0 is shared by all others.
         features: Fitted encoders of the item features.
         text_dim: Length of the encoder's vector.
         embedding_dim: Length of the embedding.
-        id_dropout: Share of ids hidden in training, which teaches row 0 to stand for new items.
+        settings: What counts, how it is joined, what is hidden in training. Hiding ids teaches row
+            0 to stand for new items.
+        is_unit: Whether embeddings are scaled to length 1.
     """
 
     def __init__(
@@ -29,17 +33,21 @@ class ItemTower(keras.layers.Layer):
         features: Sequence[FeatureEncoder],
         text_dim: int,
         embedding_dim: int,
-        id_dropout: float,
+        settings: ItemSide,
+        is_unit: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.id_dropout = id_dropout
+        self.settings = settings
+        self.is_unit = is_unit
         self.seed_generator = keras.random.SeedGenerator()
-        self.id_embedding = keras.layers.Embedding(num_ids + 1, embedding_dim, name="id")
+        num_rows = num_ids + 1 if settings.use_id else 1
+        self.id_embedding = keras.layers.Embedding(num_rows, embedding_dim, name="id")
         self.id_embedding.build(None)
         self.text_projection = keras.layers.Dense(embedding_dim, use_bias=False, name="text")
         self.text_projection.build((None, text_dim))
         self.feature_embedding = FeatureEmbedding(features, embedding_dim, name="features")
+        self.fusion = build_fusion(settings.fusion, 2 + len(features), embedding_dim)
         self.built = True
 
     def call(
@@ -55,22 +63,33 @@ class ItemTower(keras.layers.Layer):
             text_vector: float32 [n, text_dim], BERT(I).
             id_row: int32 [n], 0 for an item without a row.
             features: Encoded features, [n, ...] each.
-            training: Whether ids are dropped.
+            training: Whether ids and features are hidden.
 
         Returns:
-            float32 [n, embedding_dim] of length 1.
+            float32 [n, embedding_dim].
         """
-        if training and self.id_dropout:
-            id_row = drop_ids(id_row, self.id_dropout, self.seed_generator)
-        parts = [
-            self.text_projection(text_vector),
-            self.id_embedding(id_row),
-            *self.feature_embedding(features),
-        ]
-        return tf.math.l2_normalize(tf.add_n(parts), axis=-1)
+        if not self.settings.use_id:
+            id_row = tf.zeros_like(id_row)
+        content = [self.text_projection(text_vector), *self.feature_embedding(features)]
+        if training and self.settings.id_dropout:
+            id_row = drop_ids(id_row, self.settings.id_dropout, self.seed_generator)
+        if training and self.settings.feature_dropout:
+            content = drop_parts(content, self.settings.feature_dropout, self.seed_generator)
+        embedding = self.fusion([*content, self.id_embedding(id_row)])
+        return tf.math.l2_normalize(embedding, axis=-1) if self.is_unit else embedding
 
 
 def drop_ids(ids: tf.Tensor, rate: float, seed_generator: keras.random.SeedGenerator) -> tf.Tensor:
     """Sets about `rate` of the entries of `ids`, int32 [n], to 0."""
     drawn = keras.random.uniform(tf.shape(ids), seed=seed_generator)
     return tf.where(drawn < rate, 0, ids)
+
+
+def drop_parts(
+    parts: Sequence[tf.Tensor], rate: float, seed_generator: keras.random.SeedGenerator
+) -> list[tf.Tensor]:
+    """Sets about `rate` of the rows of each part, [n, dim], to zeros, independently."""
+    count = tf.shape(parts[0])[0]
+    drawn = keras.random.uniform((count, len(parts)), seed=seed_generator)
+    keep = tf.cast(drawn >= rate, parts[0].dtype)
+    return [part * keep[:, number, None] for number, part in enumerate(parts)]
