@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -22,6 +23,7 @@ from tqdm import tqdm
 from tfrec.errors import TfrecError
 from tfrec.progress import progress_bar
 from tfrec.training.checkpoint import Checkpoint
+from tfrec.training.strategy import Replicas
 
 CHECKPOINT_SECONDS = 60.0
 
@@ -49,6 +51,11 @@ class Run:
         validate: Returns metrics after a round.
         monitor: Name of the validation metric that marks the best round: the largest value, or
             with a leading ``-`` the smallest. None keeps the last round.
+        patience: Rounds without a better `monitor` after which training stops; 0: never.
+        describe: From what was measured in a round to what is printed of it; None prints nothing.
+        averaged: Returns a block in which `weights` hold what is validated and given back, where
+            that differs from what is trained.
+        replicas: Those that share a step. Their chief alone writes; all read its checkpoints.
     """
 
     name: str
@@ -60,6 +67,29 @@ class Run:
     weights: Sequence[keras.Variable]
     validate: Callable[[], dict[str, float]] | None = None
     monitor: str | None = None
+    patience: int = 0
+    describe: Callable[[dict[str, float]], str | None] = lambda measured: None
+    averaged: Callable[[], AbstractContextManager[None]] = nullcontext
+    replicas: Replicas = field(default_factory=Replicas)
+
+
+class Observer:
+    """Hears of a run while it goes on, and keeps whatever it likes of it.
+
+    What was told after the last checkpoint of a killed run is told again by the run that resumes.
+    """
+
+    def on_start(self, step: int, round_number: int) -> None:
+        """The run goes on after so many steps and whole rounds; later ones never were."""
+
+    def on_step(self, step: int, measured: dict[str, float]) -> None:
+        """The run's step number `step`, from 1, is done."""
+
+    def on_round(self, round_number: int, measured: dict[str, float]) -> None:
+        """The run's round number `round_number`, from 1, is done."""
+
+    def on_checkpoint(self) -> None:
+        """A checkpoint comes next: nothing told so far will be told again."""
 
 
 @dataclass
@@ -86,63 +116,119 @@ class _State:
     sums: dict[str, float] = field(default_factory=dict)
 
 
-def fit(run: Run, checkpoint_folder: Path, checkpoint_seconds: float | None = None) -> History:
+def fit(
+    run: Run,
+    checkpoint_folder: Path,
+    checkpoint_seconds: float | None = None,
+    observer: Observer | None = None,
+) -> History:
     """Trains, resuming from `checkpoint_folder` where it holds a state of the same run.
 
     Args:
         run: The run.
-        checkpoint_folder: Existing folder for ``checkpoint.npz`` and ``best.npz``.
+        checkpoint_folder: Existing folder for ``checkpoint.npz`` and ``best.npz``; with several
+            workers one that all of them share.
         checkpoint_seconds: Time between two checkpoints within a round; by default
             `CHECKPOINT_SECONDS`. The end of a round always writes one.
+        observer: Hears of steps, rounds and checkpoints.
 
     Returns:
         The history. The variables hold the best round's weights (the last without a monitor).
 
     Raises:
         TrainingError: The loss is no number any more.
+        StrategyError: The workers do not start alike.
     """
+    observer = observer or Observer()
     checkpoint = Checkpoint(checkpoint_folder / "checkpoint.npz", run.variables)
     best = Checkpoint(checkpoint_folder / "best.npz", run.weights)
     state = _State(**(checkpoint.restore() or {}))
+    run.replicas.check_equal(run.variables)
     seconds = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
-    saver = _Saver(checkpoint, state, seconds)
+    saver = _Saver(checkpoint, state, seconds, observer, run.replicas.is_chief)
     total = run.rounds * run.steps_per_round
+    observer.on_start(_steps_done(run, state), len(state.rounds))
     with progress_bar(
         total=total,
-        initial=len(state.rounds) * run.steps_per_round + state.step,
+        initial=_steps_done(run, state),
         desc=run.name,
         unit="step",
-        disable=total == 0,
+        disable=total == 0 or not run.replicas.is_chief,
     ) as bar:
-        while len(state.rounds) < run.rounds:
-            measured = _train_round(run, state, saver, bar)
-            if run.validate:
-                measured |= run.validate()
-            state.rounds.append(measured)
-            state.step, state.sums = 0, {}
-            if run.monitor and _is_best(state.rounds, run.monitor):
-                state.best_round = len(state.rounds) - 1
-                best.save({})
+        while not _is_over(run, state):
+            measured = _train_round(run, state, saver, bar, observer)
+            with run.averaged():
+                if run.validate:
+                    measured |= run.validate()
+                state.rounds.append(run.replicas.agree(measured))
+                state.step, state.sums = 0, {}
+                if run.monitor and _is_best(state.rounds, run.monitor):
+                    state.best_round = len(state.rounds) - 1
+                    if run.replicas.is_chief:
+                        best.save({})
+            _tell_round(run, state, bar, observer)
             saver.save()
-            bar.set_postfix(
-                {name: f"{value:.4g}" for name, value in measured.items()}, refresh=False
-            )
+    _give_back(run, state, best)
+    return History(state.rounds, state.best_round)
+
+
+def _steps_done(run: Run, state: _State) -> int:
+    return len(state.rounds) * run.steps_per_round + state.step
+
+
+def _is_over(run: Run, state: _State) -> bool:
+    """Decides from the history alone, so a resumed run stops where the whole one does."""
+    if len(state.rounds) >= run.rounds:
+        return True
+    rounds_since_best = len(state.rounds) - 1 - state.best_round
+    return bool(run.monitor and run.patience) and rounds_since_best >= run.patience
+
+
+def _tell_round(run: Run, state: _State, bar: tqdm, observer: Observer) -> None:
+    number, measured = len(state.rounds), state.rounds[-1]
+    bar.set_postfix({name: f"{value:.4g}" for name, value in measured.items()}, refresh=False)
+    text = run.describe(measured)
+    if text is not None and run.replicas.is_chief:
+        bar.write(f"{run.name} epoch {number}/{run.rounds}: {text}")
+    observer.on_round(number, measured)
+
+
+def _give_back(run: Run, state: _State, best: Checkpoint) -> None:
+    """Leaves the finished weights in the variables."""
+    # The chief may still be writing the best ones.
+    run.replicas.agree({})
     if run.monitor and state.best_round >= 0:
         best.restore()
-    return History(state.rounds, state.best_round)
+        return
+    with run.averaged():
+        finished = [keras.ops.convert_to_numpy(weight) for weight in run.weights]
+    for weight, value in zip(run.weights, finished, strict=True):
+        weight.assign(value)
 
 
 class _Saver:
     """Writes a run's state at the end of rounds and, when it is time, between two steps."""
 
-    def __init__(self, checkpoint: Checkpoint, state: _State, seconds: float) -> None:
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        state: _State,
+        seconds: float,
+        observer: Observer,
+        is_chief: bool,
+    ) -> None:
         self._checkpoint = checkpoint
         self._state = state
         self._seconds = seconds
+        self._observer = observer
+        self._is_chief = is_chief
         self._due = monotonic() + seconds
 
     def save(self) -> None:
+        if not self._is_chief:
+            return
         start = monotonic()
+        self._observer.on_checkpoint()
         self._checkpoint.save(asdict(self._state))
         end = monotonic()
         self._due = end + max(self._seconds, _WORK_PER_WRITING * (end - start))
@@ -152,21 +238,24 @@ class _Saver:
             self.save()
 
 
-def _train_round(run: Run, state: _State, saver: _Saver, bar: tqdm) -> dict[str, float]:
+def _train_round(
+    run: Run, state: _State, saver: _Saver, bar: tqdm, observer: Observer
+) -> dict[str, float]:
     """Trains the round that `state` stands in to its end; returns the means over all its steps."""
     number = len(state.rounds)
     for batch in run.batches(number, state.step):
-        measured = run.step(batch)
+        measured = {name: float(value) for name, value in run.step(batch).items()}
         for name, value in measured.items():
-            state.sums[name] = state.sums.get(name, 0.0) + float(value)
+            state.sums[name] = state.sums.get(name, 0.0) + value
         state.step += 1
         bar.update()
         if not math.isfinite(state.sums["loss"]):
             raise TrainingError(
-                f"{run.name}: the loss became {float(measured['loss'])} in round {number + 1}, "
+                f"{run.name}: the loss became {measured['loss']} in round {number + 1}, "
                 f"step {state.step}. Lower the learning rate or look for extreme values in the "
                 "data."
             )
+        observer.on_step(_steps_done(run, state), measured)
         saver.save_when_due()
     return {name: value / max(state.step, 1) for name, value in state.sums.items()}
 
