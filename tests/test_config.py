@@ -56,7 +56,7 @@ def write(tmp_path: Path):
     ("mapping", "key", "meant"),
     [
         (tree(retreival={}), "retreival", "retrieval"),
-        (tree(retrieval={"temprature": 0.1}), "retrieval.temprature", "temperature"),
+        (tree(retrieval={"loss": {"temprature": 0.1}}), "retrieval.loss.temprature", "temperature"),
         (tree(encoder={"pretraining": {"step": 3}}), "encoder.pretraining.step", "steps"),
         (
             data(events={"kind": "k", "kinds": {"click": {"lable": 1}}}),
@@ -128,7 +128,7 @@ def test_unknown_key_resembling_nothing_lists_known_ones_only():
         (tree(seed=True), "seed: "),
         (tree(name=7), "name: "),
         (tree(retrieval={"epochs": 2.0}), "retrieval.epochs: "),
-        (tree(retrieval={"log_q_correction": "yes"}), "retrieval.log_q_correction: "),
+        (tree(retrieval={"item": {"use_id": "yes"}}), "retrieval.item.use_id: "),
         (tree(retrieval=None), "retrieval: "),
         (tree(retrieval=[1]), "retrieval: "),
         (tree(ranking={"hidden": [64, "32"]}), "ranking.hidden.1: "),
@@ -150,11 +150,12 @@ def test_value_of_wrong_type_names_key(mapping: dict[str, Any], where: str):
         (tree(name="a/b"), "name: "),
         (tree(name=""), "name: "),
         (tree(name=".hidden"), "name: "),
-        (tree(retrieval={"temperature": 0}), "retrieval.temperature: "),
-        (tree(retrieval={"temperature": float("inf")}), "retrieval.temperature: "),
-        (tree(retrieval={"temperature": float("nan")}), "retrieval.temperature: "),
+        (tree(retrieval={"loss": {"temperature": 0}}), "retrieval.loss.temperature: "),
+        (tree(retrieval={"learning_rate": float("inf")}), "retrieval.learning_rate: "),
+        (tree(retrieval={"learning_rate": float("nan")}), "retrieval.learning_rate: "),
         (tree(retrieval={"batch_size": 1}), "retrieval.batch_size: "),
-        (tree(retrieval={"id_dropout": 1.0}), "retrieval.id_dropout: "),
+        (tree(retrieval={"item": {"id_dropout": 1.0}}), "retrieval.item.id_dropout: "),
+        (tree(retrieval={"loss": {"log_q": "yes"}}), "retrieval.loss.log_q: "),
         (tree(text={"max_item_tokens": 3}), "text.max_item_tokens: "),
         (tree(evaluation={"k": []}), "evaluation.k: "),
         (tree(evaluation={"k": [10, 0]}), "evaluation.k.1: "),
@@ -838,6 +839,19 @@ def test_folder_and_bytes_in_place_of_file_are_refused(tmp_path: Path):
             load_config(path)
 
 
+@pytest.mark.parametrize(
+    ("retrieval", "words"),
+    [
+        ({"loss": {"kind": "full_softmax", "negatives": {"uniform": 5}}}, "negatives.uniform"),
+        ({"loss": {"kind": "mse", "targets": "positions"}}, "targets: positions"),
+        ({"loss": {"negatives": {"in_batch": False}}}, "wanted negatives"),
+        ({"embedding_dim": 10, "user": {"history": {"kind": "transformer", "heads": 4}}}, "heads"),
+    ],
+)
+def test_retrieval_settings_that_contradict_are_refused(retrieval: dict[str, Any], words: str):
+    assert words in message(tree(retrieval=retrieval))
+
+
 # Overrides
 
 
@@ -845,9 +859,9 @@ def test_folder_and_bytes_in_place_of_file_are_refused(tmp_path: Path):
     ("override", "key", "value"),
     [
         ("seed=7", "seed", 7),
-        ("retrieval.temperature=1e-3", "retrieval.temperature", 0.001),
-        ("retrieval.temperature=1", "retrieval.temperature", 1.0),
-        ("retrieval.use_user_id=false", "retrieval.use_user_id", False),
+        ("retrieval.loss.temperature=1e-3", "retrieval.loss.temperature", 0.001),
+        ("retrieval.loss.temperature=1", "retrieval.loss.temperature", 1.0),
+        ("retrieval.user.use_id=false", "retrieval.user.use_id", False),
         ("evaluation.k=[5, 20]", "evaluation.k", [5, 20]),
         ("data.path=/data/a=b.csv", "data.path", "/data/a=b.csv"),
         ("data.path=null", "data.path", None),
@@ -971,7 +985,7 @@ def test_round_trip_of_unusual_values_keeps_them():
         tree(
             name="no.1",
             seed=0,
-            retrieval={"temperature": 1e-07, "weight_decay": 0},
+            retrieval={"loss": {"temperature": 1e-07}, "weight_decay": 0},
             data={
                 "source": "files",
                 "tables": {

@@ -14,7 +14,7 @@ from tfrec.features.text import train_vocabulary
 from tfrec.index import ExactIndex
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
-from tfrec.recommender import Catalogue, Inputs, Recommender, last_items
+from tfrec.recommender import Catalogue, Inputs, Recommender, last_items, last_values
 
 NUM_ITEMS, NUM_USERS, DIM, MAX_HISTORY, CANDIDATES, K = 30, 5, 8, 4, 12, 7
 SCORE_WEIGHT = 3.0
@@ -87,7 +87,7 @@ def make_recommender(
         FeatureEncoder("age", "number", mean=40.0, std=10.0),
     ]
     vocabulary = train_vocabulary([title for title in ITEMS["title"] for _ in range(3)], 200)
-    config = Retrieval(embedding_dim=DIM, use_user_id=use_user_id)
+    config = Retrieval.model_validate({"embedding_dim": DIM, "user": {"use_id": use_user_id}})
     item_id_rows = np.arange(NUM_ITEMS + 1, dtype=np.int32)
     item_id_rows[-3:] = 0  # items without training targets
     retrieval = RetrievalModel(
@@ -230,6 +230,21 @@ def assert_same(
 def test_last_items_of_hand_made_histories(history, length, wanted):
     row = tf.constant([history], tf.int32, shape=[1, len(history)])
     assert last_items(row, length).numpy().tolist() == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("history", "values", "wanted"),
+    [
+        ([1, 2, 3], [7, 8, 9], [8, 9]),
+        ([1, 2, 3], [9], [0, 9]),  # of the last one alone
+        ([5, 0, 6, 0], [7, 1, 8, 1], [7, 8]),
+        ([6], [1, 2, 9], [0, 9]),  # more values than items
+        ([0, 0], [7, 8], [0, 0]),
+    ],
+)
+def test_last_values_go_with_the_last_items(history, values, wanted):
+    row, numbers = (tf.constant([each], tf.int32) for each in (history, values))
+    assert last_values(numbers, row, 2).numpy().tolist() == [wanted]
 
 
 def test_last_items_of_no_rows_are_no_rows():

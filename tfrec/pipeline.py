@@ -108,13 +108,14 @@ class Pipeline:
                 request_features=[*data.user_features, *data.context_features],
                 item_text=config.data.items.text,
                 item_features=data.item_features,
+                event_kinds=data.event_kinds,
             ),
             vocabulary=self._vocabulary(),
             max_item_tokens=config.text.max_item_tokens,
             max_query_tokens=config.text.max_query_tokens,
             num_candidates=min(config.index.candidates, data.num_items),
             k=config.export.k,
-            score_weight=config.score_weight,
+            score_weight=config.ranking.retrieval_weight / retrieval.temperature,
         )
 
     def _stages(self) -> list[Stage]:
@@ -135,7 +136,6 @@ class Pipeline:
             return Stage(name, tuple(needs.split()), determined_by, run, **more)
 
         encoder = config.encoder
-        max_k = max(config.evaluation.k)
         stamps = file_stamps(source_files(config.data)) + table_stamps(self._raw_tables)
         # A pseudonym of nobody stands for the key: another key makes other data.
         key_stamp = pseudonym_stamp(config.data.privacy)
@@ -157,7 +157,11 @@ class Pipeline:
                 self._train_retrieval,
                 config.retrieval,
                 encoder.adaptation,
-                max_k,
+                encoder.trained_layers,
+                encoder.lora_rank,
+                encoder.pooling,
+                config.evaluation.k,
+                config.evaluation.remove_seen,
             ),
             stage("ranking", "retrieval", self._train_ranking, config.ranking),
             stage(
@@ -231,21 +235,39 @@ class Pipeline:
         _write_json(folder / "history.json", history.rounds)
 
     def _train_retrieval(self, folder: Path) -> None:
+        from tfrec.encoders.adaptation import adapt
         from tfrec.training.checkpoint import load_variables, save_arrays, save_variables
-        from tfrec.training.retrieval import Embedder, train_retrieval
+        from tfrec.training.embedder import Embedder
+        from tfrec.training.retrieval import train_retrieval
+        from tfrec.training.strategy import make_replicas
+        from tfrec.training.tensorboard import write_projector
 
+        replicas = make_replicas(self.config.retrieval.strategy)  # before TensorFlow computes
         self._start_tensorflow()
+        data, settings = self.data, self.config.encoder
         model = self._new_retrieval()
         backbone_weights = self.folder / "pretraining" / "backbone.npz"
         load_variables(backbone_weights, model.encoder.backbone.variables)
+        adapt(model.encoder, settings.adaptation, settings.trained_layers, settings.lora_rank)
         tables = self._tables()
-        history = train_retrieval(model, self.data, tables, self.config, folder / CHECKPOINTS)
+        history = train_retrieval(
+            model, data, tables, self.config, folder / CHECKPOINTS, replicas=replicas
+        )
         embedder = Embedder(model, tables, live=False)
         embedder.renew_cache()
         items = embedder.catalogue()
-        requests = embedder.requests(np.arange(self.data.contexts.height), items)
+        requests = embedder.requests(np.arange(data.contexts.height), items)
         save_variables(folder / "model.npz", model.variables)
-        save_arrays(folder / "embeddings.npz", {"items": items, "requests": requests})
+        save_arrays(
+            folder / "embeddings.npz",
+            {"items": items, "requests": requests, "temperature": np.array(model.temperature)},
+        )
+        write_projector(
+            folder / "tensorboard",
+            items[1:],
+            {name: data.items[name].to_list() for name in (Columns.TITLE, Columns.ITEM_ID)},
+            data.item_counts()[1:],
+        )
         _write_json(folder / "history.json", history.rounds)
 
     def _train_ranking(self, folder: Path) -> None:
@@ -264,17 +286,16 @@ class Pipeline:
     def _evaluate(self, folder: Path) -> None:
         from tfrec.evaluation.ranking import evaluate_ranking, true_probabilities
         from tfrec.evaluation.report import write_report
-        from tfrec.evaluation.retrieval import evaluate_retrieval, evaluate_two_stages
+        from tfrec.evaluation.retrieval import evaluate_retrieval
         from tfrec.training.ranking import PairScorer, ranked_rows
 
         self._start_tensorflow()
         data, config, embeddings = self.data, self.config, self._embeddings()
         oracle = read_oracle(config.data, config.seed)
-        retrieval = evaluate_retrieval(data, embeddings, oracle, config)
         train, test = (ranked_rows(data, split, config) for split in ("train", "test"))
         model = self._trained_ranking(embeddings.items.shape[1])
         scorer = PairScorer(model, self._tables(), embeddings)
-        retrieval["ours, re-ranked"] = evaluate_two_stages(data, embeddings, scorer, config)
+        retrieval = evaluate_retrieval(data, embeddings, oracle, config, scorer)
         probabilities = scorer.probabilities(test)
         truth = true_probabilities(data, "test")
         write_report(
@@ -347,13 +368,20 @@ class Pipeline:
         from tfrec.features.batches import InputTables
 
         tokens = self.folder / "tokens"
-        return InputTables(self.data, np.load(tokens / "items.npy"), np.load(tokens / "texts.npy"))
+        history = self.config.retrieval.user.history
+        return InputTables(
+            self.data,
+            np.load(tokens / "items.npy"),
+            np.load(tokens / "texts.npy"),
+            event_kinds=history.event_kinds,
+            time_gaps=history.time_gaps,
+        )
 
     def _embeddings(self) -> Embeddings:
         from tfrec.training.ranking import Embeddings
 
         with np.load(self.folder / "retrieval" / "embeddings.npz") as saved:
-            return Embeddings(saved["items"], saved["requests"])
+            return Embeddings(saved["items"], saved["requests"], float(saved["temperature"]))
 
     def _new_backbone(self) -> Any:
         from tfrec.encoders.bert import build_backbone
@@ -367,24 +395,37 @@ class Pipeline:
         )
 
     def _new_retrieval(self) -> RetrievalModel:
+        import keras
+
         from tfrec.encoders.bert import TextEncoder
+        from tfrec.features.time_gaps import NUM_GAP_BUCKETS
         from tfrec.models.retrieval import RetrievalModel
 
         data = self.data
-        return RetrievalModel(
-            TextEncoder(self._new_backbone()),
-            num_item_ids=int(data.item_id_rows.max()),
-            num_user_ids=int(data.user_id_rows.max()),
-            item_features=data.item_features,
-            request_features=[*data.user_features, *data.context_features],
-            max_history=data.max_history,
-            config=self.config.retrieval,
-        )
+        policy = keras.config.dtype_policy()
+        if self.config.retrieval.mixed_precision:
+            keras.config.set_dtype_policy("mixed_bfloat16")
+        try:
+            return RetrievalModel(
+                TextEncoder(self._new_backbone(), self.config.encoder.pooling),
+                num_item_ids=int(data.item_id_rows.max()),
+                num_user_ids=int(data.user_id_rows.max()),
+                item_features=data.item_features,
+                request_features=[*data.user_features, *data.context_features],
+                max_history=data.max_history,
+                config=self.config.retrieval,
+                num_event_kinds=len(data.event_kinds),
+                num_gaps=NUM_GAP_BUCKETS,
+            )
+        finally:
+            keras.config.set_dtype_policy(policy)
 
     def _trained_retrieval(self) -> RetrievalModel:
+        from tfrec.encoders.adaptation import adapt
         from tfrec.training.checkpoint import load_variables
 
-        model = self._new_retrieval()
+        model, settings = self._new_retrieval(), self.config.encoder
+        adapt(model.encoder, settings.adaptation, settings.trained_layers, settings.lora_rank)
         load_variables(self.folder / "retrieval" / "model.npz", model.variables)
         return model
 

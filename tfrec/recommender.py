@@ -16,10 +16,11 @@ import tensorflow as tf
 
 from tfrec.data.tabular import FeatureEncoder
 from tfrec.features.text import build_tokenizer, pack_tokens
+from tfrec.features.time_gaps import gap_bucket_tensor, history_gap_tensor
 from tfrec.index.exact import ItemIndex
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
-from tfrec.schema import UNKNOWN_INDEX, Tensors
+from tfrec.schema import UNKNOWN_INDEX, Batch, Tensors
 
 _SERVED_POSITION = 1
 """Answers are probabilities of a click on an item shown first."""
@@ -55,12 +56,14 @@ class Inputs:
         request_features: Encoders of user attributes and request features.
         item_text: Text columns of items.
         item_features: Encoders of item features.
+        event_kinds: Names of the kinds of events; kind k is the one at k - 1.
     """
 
     user_text: Sequence[str]
     request_features: Sequence[FeatureEncoder]
     item_text: Sequence[str]
     item_features: Sequence[FeatureEncoder]
+    event_kinds: Sequence[str] = ()
 
 
 class Recommender(keras.layers.Layer):
@@ -114,6 +117,8 @@ class Recommender(keras.layers.Layer):
 
         self._item_index = _lookup(catalogue.item_ids, range(1, len(catalogue.item_ids) + 1))
         self._user_row = _lookup(catalogue.user_ids, catalogue.user_id_rows[1:])
+        kinds = inputs.event_kinds
+        self._event_kind = _lookup(kinds, range(1, len(kinds) + 1))
         self._request_categories = _category_lookups(inputs.request_features)
         self._item_categories = _category_lookups(inputs.item_features)
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
@@ -214,16 +219,42 @@ class Recommender(keras.layers.Layer):
     def _encode_user(self, request: Mapping[str, tf.Tensor], history: tf.Tensor) -> tf.Tensor:
         columns = [*self.inputs.user_text, Tensors.QUERY]
         text = tf.strings.join([request[column] for column in columns], " ")
-        recent = last_items(history, self.retrieval.max_history)
+        events = self._recent_events(request, history)
+        recent = events[Batch.HISTORY]
         states = self.retrieval.read_histories(
-            tf.gather(self._item_embeddings, recent), recent != UNKNOWN_INDEX
+            tf.gather(self._item_embeddings, recent),
+            tf.cast(recent != UNKNOWN_INDEX, tf.int32),
+            events.get(Batch.HISTORY_KIND),
+            events.get(Batch.HISTORY_GAP),
         )
         return self.retrieval.embed_requests(
             self._encode_text(text, self._max_query_tokens),
             self._user_row.lookup(request[Tensors.USER_ID]),
             self._encode_request_features(request),
             states[:, -1],
+            events.get(Batch.LAST_GAP),
         )
+
+    def _recent_events(
+        self, request: Mapping[str, tf.Tensor], history: tf.Tensor
+    ) -> dict[str, tf.Tensor]:
+        """Picks the last events of known items, with what the model reads of them."""
+        length = self.retrieval.max_history
+
+        def pick(values: tf.Tensor) -> tf.Tensor:
+            return last_values(values, history, length)
+
+        events = {Batch.HISTORY: pick(history)}
+        settings = self.retrieval.history
+        if settings.event_kinds:
+            events[Batch.HISTORY_KIND] = pick(
+                self._event_kind.lookup(request[Tensors.HISTORY_KIND])
+            )
+        if settings.time_gaps:
+            times = pick(request[Tensors.HISTORY_TIME])
+            events[Batch.HISTORY_GAP] = history_gap_tensor(times)
+            events[Batch.LAST_GAP] = gap_bucket_tensor(times[:, -1], request[Tensors.TIME])
+        return events
 
     def _click_logits(
         self, users: tf.Tensor, request: Mapping[str, tf.Tensor], items: tf.Tensor
@@ -262,9 +293,28 @@ def last_items(history: tf.Tensor, length: int) -> tf.Tensor:
     Returns:
         int32 [batch, length], known items at the end in their order.
     """
+    return last_values(history, history, length)
+
+
+def last_values(values: tf.Tensor, history: tf.Tensor, length: int) -> tf.Tensor:
+    """Picks what goes with `last_items`.
+
+    Args:
+        values: Number for each entry of the histories, or for the last of them, [batch, up to
+            any length].
+        history: int32 [batch, any length], 0 anywhere for none.
+        length: Entries to keep.
+
+    Returns:
+        [batch, length]; 0 where there is no item or no value.
+    """
+    width = tf.shape(history)[1] + length
+    missing = tf.maximum(width - tf.shape(values)[1], 0)
+    values = tf.pad(values, [[0, 0], [missing, 0]])[:, -width:]
     padded = tf.pad(history, [[0, 0], [length, 0]])
-    order = tf.argsort(tf.cast(padded != 0, tf.int32), axis=1, stable=True)
-    return tf.gather(padded, order, batch_dims=1)[:, -length:]
+    values = tf.where(padded != UNKNOWN_INDEX, values, tf.zeros_like(values))
+    order = tf.argsort(tf.cast(padded != UNKNOWN_INDEX, tf.int32), axis=1, stable=True)
+    return tf.gather(values, order[:, -length:], batch_dims=1)
 
 
 def _encode_features(

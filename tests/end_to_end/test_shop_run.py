@@ -61,7 +61,7 @@ def make_overrides(folder: Path) -> list[str]:
         "retrieval.batch_size=128",
         "retrieval.epochs=16",
         "retrieval.learning_rate=0.01",
-        "retrieval.use_user_id=true",
+        "retrieval.user.use_id=true",
         "ranking.batch_size=1024",
         "ranking.epochs=4",
         "ranking.learning_rate=0.005",
@@ -273,7 +273,12 @@ def order_value(run: Run) -> pl.Expr:
     """What answers are sorted by: log odds of a click and the weighted score."""
     probability = pl.col("probability").cast(pl.Float64)
     log_odds = (probability / (1 - probability)).log()
-    return log_odds + run.pipeline.config.score_weight * pl.col("score")
+    return (
+        log_odds
+        + run.pipeline.config.ranking.retrieval_weight
+        / run.pipeline.config.retrieval.loss.temperature
+        * pl.col("score")
+    )
 
 
 @pytest.mark.parametrize(("k", "rows"), [(1, 1), (K, K), (1000, K), (None, K)])

@@ -24,6 +24,7 @@ def tiny_config(adaptation: str = "frozen", **sections: dict[str, Any]) -> Confi
         "epochs": 4,
         "learning_rate": 0.01,
         "encoder_learning_rate": 0.001,
+        "health": {"alarm": "off"},
     }
     return parse_config(
         {
@@ -73,9 +74,23 @@ def vocabulary(data: PreparedData) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def tables(data: PreparedData, vocabulary: list[str]) -> InputTables:
+def tables_of(data: PreparedData, vocabulary: list[str]) -> Callable[[Config], InputTables]:
+    """Returns the input tables as a configuration wants them."""
     items = tokenize_texts(vocabulary, ["", *data.items["text"].to_list()], 16, "items")
-    return InputTables(data, items, tokenize_texts(vocabulary, data.texts, 8, "texts"))
+    texts = tokenize_texts(vocabulary, data.texts, 8, "texts")
+
+    def make(config: Config) -> InputTables:
+        history = config.retrieval.user.history
+        return InputTables(
+            data, items, texts, event_kinds=history.event_kinds, time_gaps=history.time_gaps
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tables(tables_of: Callable[[Config], InputTables]) -> InputTables:
+    return tables_of(tiny_config())
 
 
 class KilledError(Exception):

@@ -31,7 +31,7 @@ Overrides = Annotated[
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
-        help="Overrides one key, as retrieval.temperature=0.05. Repeatable.",
+        help="Overrides one key, as retrieval.loss.temperature=0.05. Repeatable.",
     ),
 ]
 

@@ -1,6 +1,6 @@
 """One run, one YAML file: strict, typed, every key known.
 
-A `Config` is built by `load_config` from a file and overrides (``retrieval.temperature=0.07``).
+A `Config` is built by `load_config` from a file and overrides (``retrieval.epochs=3``).
 Unknown keys, wrong types and values out of range raise `ConfigError` with one line that names the
 file and the key. The resolved form (`Config.to_yaml`) is written beside every artefact.
 """

@@ -162,7 +162,13 @@ class Retrieval(Section):
     learning_rate: PositiveFloat = 2e-3
     encoder_learning_rate: PositiveFloat = 2e-4
     weight_decay: NonNegative = 1e-4
+    id_weight_decay: NonNegative = 0.0
+    """Of the tables of ids. Every step decays all rows, and those of rare ids are hardly ever
+    pulled back."""
     schedule: Schedule = Schedule()
+    average_decay: Fraction = 0.0
+    """Decay of a moving average of the weights, which is then what is validated and kept; 0: the
+    weights themselves."""
     patience: Count = 0
     """Epochs without a better validation NDCG after which training stops; 0: never."""
     gradient_cache: Count = 0

@@ -30,11 +30,6 @@ class Config(Section):
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
 
-    @property
-    def score_weight(self) -> float:
-        """What a retrieval score counts beside click log-odds when answers are sorted."""
-        return self.ranking.retrieval_weight / self.retrieval.loss.temperature
-
     def to_yaml(self) -> str:
         """Returns the resolved configuration, every default written out."""
         stream = io.StringIO()

@@ -101,13 +101,13 @@ class RetrievalModel(keras.layers.Layer):
     def read_histories(
         self,
         items: tf.Tensor,
-        is_item: tf.Tensor,
+        segment: tf.Tensor,
         kinds: tf.Tensor | None = None,
         gaps: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
         """See `UserTower.read_histories`."""
-        return self.user_tower.read_histories(items, is_item, kinds, gaps, training=training)
+        return self.user_tower.read_histories(items, segment, kinds, gaps, training=training)
 
     def embed_requests(
         self,

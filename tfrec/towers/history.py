@@ -31,16 +31,18 @@ class HistoryReader(keras.layers.Layer):
         self.dim = dim
         self.max_history = max_history
 
-    def call(self, events: tf.Tensor, is_event: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Reads n histories.
+    def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
+        """Reads n rows of histories.
 
         Args:
             events: float32 [n, length, dim], oldest first, padding anywhere.
-            is_event: bool [n, length], false on padding.
+            segment: int32 [n, length], 0 on padding. Events of one number follow one another and
+                are one history; those of other numbers are out of sight, so that a row may hold
+                several short histories.
             training: Whether dropout is active.
 
         Returns:
-            float32 [n, length, dim], the state after each event; zeros before the first one.
+            float32 [n, length, dim], the state after each event; zeros on padding.
         """
         raise NotImplementedError
 
@@ -48,7 +50,7 @@ class HistoryReader(keras.layers.Layer):
 class NoHistory(HistoryReader):
     """Sees nothing: every state is zero."""
 
-    def call(self, events: tf.Tensor, is_event: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
         return tf.zeros_like(events)
 
 
@@ -61,11 +63,11 @@ class MeanReader(HistoryReader):
         self.output_projection.build((None, None, dim))
         self.built = True
 
-    def call(self, events: tf.Tensor, is_event: tf.Tensor, training: bool = False) -> tf.Tensor:
-        is_known = tf.cast(is_event, events.dtype)[..., None]  # [n, length, 1]
-        summed = tf.cumsum(events * is_known, axis=1)
-        count = tf.cumsum(is_known, axis=1)
-        return self.output_projection(summed / tf.maximum(count, 1.0)) * tf.minimum(count, 1.0)
+    def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
+        is_visible = tf.cast(visible_events(segment), events.dtype)  # [n, length, length]
+        count = tf.reduce_sum(is_visible, axis=-1, keepdims=True)
+        mean = tf.einsum("npj,njd->npd", is_visible, events) / tf.maximum(count, 1.0)
+        return self.output_projection(mean) * tf.minimum(count, 1.0)
 
 
 class AttentionReader(HistoryReader):
@@ -82,10 +84,10 @@ class AttentionReader(HistoryReader):
         self.output_projection.build((None, None, dim))
         self.built = True
 
-    def call(self, events: tf.Tensor, is_event: tf.Tensor, training: bool = False) -> tf.Tensor:
+    def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
         logits = self.weight(self.hidden(events))[:, None, :, 0]  # [n, 1, length]
         logits += tf.cast(by_distance(self.recency, tf.shape(events)[1]), logits.dtype)
-        is_visible = causal_mask(is_event)  # [n, length, length]
+        is_visible = visible_events(segment)  # [n, length, length]
         weights = tf.nn.softmax(tf.where(is_visible, logits, _MASKED), axis=-1)
         pooled = self.output_projection(tf.einsum("npj,njd->npd", weights, events))
         return pooled * tf.cast(tf.reduce_any(is_visible, axis=-1)[..., None], pooled.dtype)
@@ -128,8 +130,8 @@ class TransformerReader(HistoryReader):
         self.output_norm.build((None, None, dim))
         self.built = True
 
-    def call(self, events: tf.Tensor, is_event: tf.Tensor, training: bool = False) -> tf.Tensor:
-        is_visible = causal_mask(is_event)
+    def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
+        is_visible = visible_events(segment)
         states = self.input_dropout(self.input_norm(events), training=training)
         for block in self.blocks:
             states = block(states, is_visible, training=training)
@@ -201,17 +203,19 @@ def build_reader(settings: History, dim: int, max_history: int, name: str) -> Hi
     return kinds[settings.kind](dim, max_history, name=name)
 
 
-def causal_mask(is_event: tf.Tensor) -> tf.Tensor:
-    """Tells which events each place may see: itself and earlier ones that are no padding.
+def visible_events(segment: tf.Tensor) -> tf.Tensor:
+    """Tells which events each place may see: itself and earlier ones of the same history.
 
     Args:
-        is_event: bool [n, length].
+        segment: int32 [n, length], 0 on padding.
 
     Returns:
-        bool [n, length, length]; entry [i, p, j] is about place p looking at j.
+        bool [n, length, length]; entry [i, p, j] is about place p looking at j. A place of padding
+        sees nothing.
     """
-    place = tf.range(tf.shape(is_event)[1])
-    return is_event[:, None, :] & (place[None, :] <= place[:, None])
+    place = tf.range(tf.shape(segment)[1])
+    is_same = (segment[:, :, None] == segment[:, None, :]) & (segment[:, None, :] > 0)
+    return is_same & (place[None, :] <= place[:, None])
 
 
 def by_distance(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:

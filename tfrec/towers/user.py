@@ -73,16 +73,16 @@ class UserTower(keras.layers.Layer):
     def read_histories(
         self,
         items: tf.Tensor,
-        is_item: tf.Tensor,
+        segment: tf.Tensor,
         kinds: tf.Tensor | None = None,
         gaps: tf.Tensor | None = None,
         training: bool = False,
     ) -> tf.Tensor:
-        """Reads n histories.
+        """Reads n rows of histories.
 
         Args:
             items: float32 [n, length, embedding_dim], item embeddings, oldest first.
-            is_item: bool [n, length], false on padding.
+            segment: int32 [n, length], 0 on padding; see `HistoryReader.call`.
             kinds: int32 [n, length], 0 unknown; read with `history.event_kinds`.
             gaps: int32 [n, length], bucket of the time since the event before, 0 unknown; read
                 with `history.time_gaps`.
@@ -95,7 +95,7 @@ class UserTower(keras.layers.Layer):
             items += self.kind_embedding(kinds)
         if self.gap_embedding is not None:
             items += self.gap_embedding(gaps)
-        return self.reader(items, is_item, training=training)
+        return self.reader(items, segment, training=training)
 
     def call(
         self,

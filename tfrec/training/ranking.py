@@ -33,10 +33,12 @@ class Embeddings:
     Attributes:
         items: float32 [num_items + 1, embedding_dim], row 0 zeros.
         requests: float32 [num_contexts, embedding_dim].
+        temperature: What their dot products were divided by in training.
     """
 
     items: np.ndarray
     requests: np.ndarray
+    temperature: float = 1.0
 
 
 @dataclass(frozen=True)

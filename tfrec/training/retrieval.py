@@ -1,170 +1,40 @@
-"""In-batch softmax training of the towers.
-
-Each distinct item and each distinct text of a step is encoded once. The items of histories take
-their text vectors from a cache that is renewed every round (or never, with a frozen encoder), so a
-step runs BERT over its targets only; ids, features and projections of history items are trained.
-"""
+"""Training of the towers: which rows make a batch, what a step does, what a round is judged by."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables, epoch_batches, num_batches, trim
-from tfrec.losses.retrieval import in_batch_softmax
-from tfrec.metrics.retrieval import recall_at_k, target_ranks
+from tfrec.errors import ConfigError
+from tfrec.features.batches import InputTables, epoch_batches, num_batches
+from tfrec.features.packed import PackedSequences
+from tfrec.features.sequences import cut_sequences
 from tfrec.models.retrieval import RetrievalModel
-from tfrec.progress import progress_bar
-from tfrec.schema import Batch
-from tfrec.training.loop import History, Run, fit
+from tfrec.schema import SPLITS, Batch, Columns
+from tfrec.training.embedder import Embedder
+from tfrec.training.loop import History, Run, TrainingError, fit
+from tfrec.training.negatives import KnownPositives, PassedOver, mine
+from tfrec.training.objective import Objective, Totals
+from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
+from tfrec.training.strategy import Replicas, make_replicas
+from tfrec.training.tensorboard import CurveWriter
+from tfrec.training.validation import Validation
 
-_ENCODE_BLOCK = 1024
-_REQUEST_BLOCK = 4096
-_MAX_VALIDATION_TARGETS = 4000
+_HISTORY_KEYS = (Batch.HISTORY, Batch.HISTORY_SEGMENT, Batch.HISTORY_KIND, Batch.HISTORY_GAP)
+_PAIR_KEYS = (Batch.KNOWN_ROW, Batch.KNOWN_ITEM)
 
 
-class Embedder:
-    """Runs the towers over rows of the input tables.
-
-    Args:
-        model: The retrieval model.
-        tables: What the towers read.
-        live: Whether the texts of targets and requests are encoded anew in each call; otherwise
-            all texts come from the cache.
-
-    Attributes:
-        item_text: float32 variable [num_items + 1, text_dim], the cached BERT(I).
-    """
-
-    def __init__(self, model: RetrievalModel, tables: InputTables, live: bool) -> None:
-        self.model = model
-        self.tables = tables
-        self.live = live
-        self._is_cache_valid = False
-        text_dim = model.encoder.hidden_dim
-        self.item_text = keras.Variable(
-            tf.zeros([tables.item_tokens.shape[0], text_dim]), trainable=False, name="item_text"
-        )
-        self._request_text = tf.Variable(tf.zeros([tables.text_tokens.shape[0], text_dim]))
-        self._encode_block = tf.function(
-            lambda tokens: model.encoder(trim(tokens), training=False),
-            input_signature=[tf.TensorSpec([None, None], tf.int32)],
-            autograph=False,
-        )
-        self._embed_items_block = tf.function(
-            lambda rows: self.items(rows, self._cached_item_text(rows), training=False),
-            input_signature=[tf.TensorSpec([None], tf.int32)],
-            autograph=False,
-        )
-        self._embed_requests_block = tf.function(
-            self._requests_from_table, reduce_retracing=True, autograph=False
-        )
-
-    def standardize_text(self) -> None:
-        """Lets the encoder measure the catalogue's texts; see `TextEncoder.standardize`."""
-        self.model.encoder.standardize(self._encode(self.tables.item_tokens).numpy())
-        self._is_cache_valid = False
-
-    def renew_cache(self) -> None:
-        """Encodes the text of every item, and of every request text unless `live`."""
-        if self._is_cache_valid and not self.live:
-            return
-        self.item_text.assign(self._encode(self.tables.item_tokens))
-        if not self.live:
-            self._request_text.assign(self._encode(self.tables.text_tokens))
-        self._is_cache_valid = True
-
-    def catalogue(self) -> np.ndarray:
-        """Embeds all items from the cache; float32 [num_items + 1, embedding_dim], row 0 zeros."""
-        count = self.tables.item_tokens.shape[0]
-        blocks = [
-            self._embed_items_block(tf.range(start, min(start + _REQUEST_BLOCK, count))).numpy()
-            for start in range(0, count, _REQUEST_BLOCK)
-        ]
-        embeddings = np.concatenate(blocks)
-        embeddings[0] = 0.0
-        return embeddings
-
-    def requests(self, contexts: np.ndarray, catalogue: np.ndarray) -> np.ndarray:
-        """Embeds requests as the exported model does: histories from finished item embeddings.
-
-        Args:
-            contexts: int [n], rows of the prepared contexts.
-            catalogue: float32 [num_items + 1, embedding_dim].
-
-        Returns:
-            float32 [n, embedding_dim].
-        """
-        table = tf.constant(catalogue)
-        blocks = [
-            self._embed_requests_block(
-                self.tables.requests(contexts[start : start + _REQUEST_BLOCK]), table
-            ).numpy()
-            for start in range(0, len(contexts), _REQUEST_BLOCK)
-        ]
-        return np.concatenate([np.zeros((0, self.model.embedding_dim), np.float32), *blocks])
-
-    def items(self, rows: tf.Tensor, text_vector: tf.Tensor, training: bool) -> tf.Tensor:
-        """Embeds the items at `rows`, int32 [n], given their text vectors."""
-        features = {
-            name: tf.gather(values, rows) for name, values in self.tables.item_features.items()
-        }
-        id_row = tf.gather(self.tables.item_id_rows, rows)
-        return self.model.embed_items(text_vector, id_row, features, training=training)
-
-    def target_items(self, rows: tf.Tensor, training: bool) -> tf.Tensor:
-        """Embeds the distinct target items of a step, through BERT when `live`."""
-        if not self.live:
-            return self.items(rows, self._cached_item_text(rows), training)
-        tokens = trim(tf.gather(self.tables.item_tokens, rows))
-        return self.items(rows, self.model.encoder(tokens, training=training), training)
-
-    def request_items(self, history: tf.Tensor, training: bool) -> tf.Tensor:
-        """Embeds the items of histories, int32 [n, length], each distinct one once."""
-        rows, position = tf.unique(tf.reshape(history, [-1]))
-        embedded = self.items(rows, self._cached_item_text(rows), training)
-        embedded = tf.gather(embedded, position)
-        shape = tf.concat([tf.shape(history), [self.model.embedding_dim]], axis=0)
-        return tf.reshape(embedded, shape)
-
-    def request_embeddings(
-        self, batch: dict[str, tf.Tensor], history_items: tf.Tensor, training: bool
-    ) -> tf.Tensor:
-        """Embeds the requests of a batch, given their histories' item embeddings."""
-        texts, position = tf.unique(batch[Batch.TEXT_INDEX])
-        if self.live:
-            tokens = trim(tf.gather(self.tables.text_tokens, texts))
-            vectors = self.model.encoder(tokens, training=training)
-        else:
-            vectors = tf.gather(self._request_text, texts)
-        return self.model.embed_requests(
-            tf.gather(vectors, position),
-            tf.gather(self.tables.user_id_rows, batch[Batch.USER_INDEX]),
-            self.tables.request_features(batch),
-            history_items,
-            batch[Batch.HISTORY] > 0,
-            training=training,
-        )
-
-    def _requests_from_table(self, batch: dict[str, tf.Tensor], table: tf.Tensor) -> tf.Tensor:
-        history_items = tf.gather(table, batch[Batch.HISTORY])
-        return self.request_embeddings(batch, history_items, training=False)
-
-    def _cached_item_text(self, rows: tf.Tensor) -> tf.Tensor:
-        return tf.gather(self.item_text, rows)
-
-    def _encode(self, tokens: tf.Tensor) -> tf.Tensor:
-        starts = range(0, tokens.shape[0], _ENCODE_BLOCK)
-        blocks = [
-            self._encode_block(tokens[start : start + _ENCODE_BLOCK])
-            for start in progress_bar(starts, desc="encoding texts", disable=len(starts) < 20)
-        ]
-        return tf.concat(blocks, axis=0)
+class HealthError(TrainingError):
+    """Training ended with a model that is not sound."""
 
 
 def train_retrieval(
@@ -173,80 +43,64 @@ def train_retrieval(
     tables: InputTables,
     config: Config,
     checkpoint_folder: Path,
+    replicas: Replicas | None = None,
 ) -> History:
     """Trains the model in place and leaves it with the weights of the best round.
 
     Args:
-        model: Towers and encoder.
+        model: Towers and encoder, adapted as `encoder.adaptation` says.
         data: The prepared data set.
         tables: Its arrays.
-        config: Sections `retrieval` and `encoder`, and the seed.
-        checkpoint_folder: Where the run keeps its state.
+        config: Sections `retrieval`, `encoder` and `evaluation`, and the seed.
+        checkpoint_folder: Where the run keeps its state. Curves for TensorBoard go to
+            ``tensorboard/`` beside it.
+        replicas: Who shares the batches; by default as `retrieval.strategy` says.
 
     Returns:
-        Loss and validation recall of each round.
+        Loss and validation metrics of each round.
+
+    Raises:
+        ConfigError: The settings ask for what the data do not have.
+        HealthError: The finished model has collapsed, reads its labels or is worse than popularity.
     """
     settings = config.retrieval
-    live = config.encoder.adaptation == "full"
-    model.encoder.trainable = live
+    replicas = replicas or make_replicas(settings.strategy)
+    live = config.encoder.adaptation != "frozen"
+    if live and settings.loss.kind == "full_softmax":
+        raise ConfigError(
+            "retrieval.loss.kind: `full_softmax` runs every item through the encoder in each step; "
+            "take `encoder.adaptation: frozen` or `loss.kind: softmax`."
+        )
     embedder = Embedder(model, tables, live)
-    rows = data.target_rows("train")
-    batch_size = min(settings.batch_size, len(rows))
-    steps_per_round = num_batches(len(rows), batch_size)
-    optimizers = _Optimizers(model, config, steps_per_round * settings.epochs)
-    loss_function = in_batch_softmax(settings.temperature)
-    counts = data.item_counts()
-    probability = tf.constant((counts / counts.sum()).astype(np.float32))
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        targets = batch[Batch.ITEM_INDEX]
-        distinct, position = tf.unique(targets)
-        with tf.GradientTape() as tape:
-            items = tf.gather(embedder.target_items(distinct, training=True), position)
-            history_items = embedder.request_items(batch[Batch.HISTORY], training=True)
-            users = embedder.request_embeddings(batch, history_items, training=True)
-            loss = loss_function(
-                users,
-                items,
-                targets,
-                tf.gather(probability, targets) if settings.log_q_correction else None,
-                batch[Batch.WEIGHT],
-            )
-        optimizers.apply(tape.gradient(loss, optimizers.weights))
-        return {"loss": loss}
-
-    context = data.examples["context"].to_numpy()
-    item_index = data.examples["item_index"].to_numpy()
-    weight = data.examples["weight"].to_numpy()
-
-    def gather(chosen: np.ndarray) -> dict[str, np.ndarray]:
-        return {
-            **tables.requests(context[chosen]),
-            Batch.ITEM_INDEX: item_index[chosen],
-            Batch.WEIGHT: weight[chosen],
-        }
+    targets = _Targets(data, tables, config)
+    steps_per_round = num_batches(targets.num_units, targets.batch_size)
+    num_steps = steps_per_round * settings.epochs
+    optimizers = _optimizers(model, config, num_steps)
+    objective = Objective(embedder, settings, data.item_counts(), replicas)
+    validation = Validation(embedder, data, config)
+    step = _make_step(objective, optimizers, replicas)
 
     def batches(number: int, first_step: int) -> tf.data.Dataset:
         if number == first_step == 0:
             embedder.standardize_text()
-        if first_step == 0 or not live:  # else the checkpoint gave back the cache of the round
+            model.rating_offset.assign(targets.mean_rating())
+        if first_step == 0:
             embedder.renew_cache()
-        return epoch_batches(gather, rows, batch_size, config.seed, number, first_step)
-
-    validation = _sample(data.target_rows("validation"), _MAX_VALIDATION_TARGETS, config.seed)
-    k = max(config.evaluation.k)
-
-    def validate() -> dict[str, float]:
-        embedder.renew_cache()
-        catalogue = embedder.catalogue()
-        users = embedder.requests(context[validation], catalogue)
-        ranks = target_ranks(
-            lambda block: users[block] @ catalogue.T,
-            item_index[validation],
-            lambda block: data.seen_pairs(context[validation][block]),
+            targets.mine(embedder, number)
+        elif not live:  # else the checkpoint gave back the cache of the round
+            embedder.renew_cache()
+        batches = epoch_batches(
+            targets.gather,
+            np.arange(targets.num_units),
+            targets.batch_size,
+            config.seed,
+            number,
+            first_step,
         )
-        return {f"validation_recall_at_{k}": recall_at_k(ranks, k)}
+        done = number * steps_per_round
+        numbers = tf.data.Dataset.range(done + first_step, done + steps_per_round)
+        seeds = numbers.map(lambda n: tf.stack([config.seed, tf.cast(n, tf.int32)]))
+        return tf.data.Dataset.zip(batches, seeds)
 
     run = Run(
         name="retrieval",
@@ -257,47 +111,245 @@ def train_retrieval(
         variables=[
             *model.variables,
             *optimizers.variables,
+            *targets.variables,
+            *(objective.queue.variables if objective.queue else []),
             *([embedder.item_text] if live else []),
         ],
         weights=model.variables,
-        validate=validate,
-        monitor=f"validation_recall_at_{k}",
+        validate=validation,
+        monitor=validation.monitor,
+        patience=settings.patience,
+        describe=validation.describe,
+        averaged=optimizers.averaged if settings.average_decay else nullcontext,
+        replicas=replicas,
     )
-    return fit(run, checkpoint_folder)
+    curves = CurveWriter(
+        checkpoint_folder.parent / "tensorboard",
+        num_steps,
+        {"towers": learning_rate(settings.schedule, settings.learning_rate, num_steps)},
+    )
+    history = fit(run, checkpoint_folder, observer=curves)
+    _check_health(validation, config)
+    return history
 
 
-class _Optimizers:
-    """AdamW for the towers and, at its own rate, for the encoder."""
+class _Targets:
+    """What is trained on, in units of which a batch takes some: targets, or packed sequences.
 
-    def __init__(self, model: RetrievalModel, config: Config, num_steps: int) -> None:
-        encoder = model.encoder.trainable_variables
-        of_encoder = {id(weight) for weight in encoder}
-        towers = [w for w in model.trainable_variables if id(w) not in of_encoder]
-        rates = (config.retrieval.learning_rate, config.retrieval.encoder_learning_rate)
-        self.weights = [*towers, *encoder]
-        self._num_towers = len(towers)
-        self._groups = []
-        for group, rate in zip((towers, encoder), rates, strict=True):
-            schedule = keras.optimizers.schedules.CosineDecay(
-                0.0, num_steps, warmup_target=rate, warmup_steps=max(1, num_steps // 20)
+    Attributes:
+        num_units: Number of units.
+        batch_size: Units of a batch.
+        variables: What a checkpoint must hold besides the model.
+    """
+
+    def __init__(self, data: PreparedData, tables: InputTables, config: Config) -> None:
+        self._data = data
+        self._tables = tables
+        self._loss = config.retrieval.loss
+        self._seed = config.seed
+        examples = data.examples
+        self._context = examples["context"].to_numpy()
+        self._item_index = examples["item_index"].to_numpy()
+        self._weight = examples[Columns.WEIGHT].to_numpy()
+        self._rating = _ratings(data) if self._loss.kind == "mse" else None
+        self.rows = _rated_rows(data) if self._rating is not None else data.target_rows("train")
+        samples = self._loss.kind == "softmax"
+        self._known = KnownPositives(data) if self._loss.mask_known_positives and samples else None
+        negatives = self._loss.negatives
+        self._passed_over = PassedOver(data) if negatives.impressed else None
+        self._mined: keras.Variable | None = None
+        self._number_of = np.zeros(0, np.int64)
+        if negatives.mined:
+            self._mined = keras.Variable(
+                np.zeros((len(self.rows), negatives.mined), np.int32),
+                trainable=False,
+                dtype="int32",
+                name="mined",
             )
-            optimizer = keras.optimizers.AdamW(
-                schedule, weight_decay=config.retrieval.weight_decay, global_clipnorm=1.0
+            self._number_of = np.zeros(examples.height, np.int64)
+            self._number_of[self.rows] = np.arange(len(self.rows))
+        self._packed: PackedSequences | None = None
+        if self._loss.targets == "positions":
+            sequences = cut_sequences(data, self.rows, data.max_history)
+            self._packed = PackedSequences(sequences, tables, config.seed)
+        self.num_units = self._packed.num_rows if self._packed else len(self.rows)
+        self.batch_size = min(config.retrieval.batch_size, self.num_units)
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        return [] if self._mined is None else [self._mined]
+
+    def gather(self, units: np.ndarray) -> dict[str, np.ndarray]:
+        """Gathers histories, targets, their requests and what they have to win against."""
+        if self._packed is None:
+            rows = self.rows[units]
+            return {**self._fields(rows), **self._tables.requests(self._context[rows])}
+        histories, rows = self._packed.gather(units)
+        return {
+            **histories,
+            **self._fields(rows),
+            **self._tables.request_fields(self._context[rows]),
+        }
+
+    def mine(self, embedder: Embedder, number: int) -> None:
+        """Finds hard negatives with the model as it is at the beginning of a round."""
+        if self._mined is None:
+            return
+        catalogue = embedder.catalogue()
+        contexts = self._context[self.rows]
+        users = self._data.contexts["user_index"].to_numpy()[contexts]
+        self._mined.assign(
+            mine(
+                embedder.requests(contexts, catalogue),
+                catalogue,
+                KnownPositives(self._data).pairs(users),
+                count=self._loss.negatives.mined,
+                depth=self._loss.negatives.mined_depth,
+                rng=np.random.default_rng([self._seed, number]),
             )
-            optimizer.build(group)
-            self._groups.append((optimizer, group))
-        self.variables = [v for optimizer, _ in self._groups for v in optimizer.variables]
+        )
 
-    def apply(self, gradients: list[tf.Tensor | None]) -> None:
-        """Applies the gradients of `weights`; weights without one stay."""
-        parts = (gradients[: self._num_towers], gradients[self._num_towers :])
-        for part, (optimizer, group) in zip(parts, self._groups, strict=True):
-            pairs = [(g, w) for g, w in zip(part, group, strict=True) if g is not None]
-            if pairs:
-                optimizer.apply_gradients(pairs)
+    def mean_rating(self) -> float:
+        """Returns the mean of the ratings that are trained on, 0 without any."""
+        return 0.0 if self._rating is None else float(self._rating[self.rows].mean())
+
+    def _fields(self, rows: np.ndarray) -> dict[str, np.ndarray]:
+        fields = {
+            Batch.ITEM_INDEX: self._item_index[rows],
+            Batch.WEIGHT: self._weight[rows],
+            Batch.NEGATIVES: self._hard_negatives(rows),
+        }
+        if self._rating is not None:
+            fields[Batch.RATING] = self._rating[rows]
+        if self._known is not None:
+            users = self._data.contexts["user_index"].to_numpy()[self._context[rows]]
+            fields[Batch.KNOWN_ROW], fields[Batch.KNOWN_ITEM] = self._known.pairs(users)
+        return fields
+
+    def _hard_negatives(self, rows: np.ndarray) -> np.ndarray:
+        parts = [np.zeros((len(rows), 0), np.int32)]
+        if self._passed_over is not None:
+            rng = np.random.default_rng([self._seed, *rows[:1]])
+            limit = self._loss.negatives.impressed
+            parts.append(self._passed_over.of_contexts(self._context[rows], limit, rng))
+        if self._mined is not None:
+            parts.append(keras.ops.convert_to_numpy(self._mined)[self._number_of[rows]])
+        return np.concatenate(parts, axis=1)
 
 
-def _sample(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
-    if len(rows) <= size:
-        return rows
-    return np.sort(np.random.default_rng(seed).choice(rows, size, replace=False))
+def _ratings(data: PreparedData) -> np.ndarray:
+    if Columns.RATING not in data.examples.columns:
+        raise ConfigError("retrieval.loss.kind: `mse` needs a log with `data.events.rating`.")
+    return data.examples[Columns.RATING].to_numpy()
+
+
+def _rated_rows(data: PreparedData) -> np.ndarray:
+    is_train = data.split_mask(SPLITS[0])
+    return np.flatnonzero(is_train & np.isfinite(_ratings(data)))
+
+
+def _make_step(objective: Objective, optimizers: OptimizerGroups, replicas: Replicas) -> Any:
+    """Returns the step that trains on one batch and its seed."""
+    weights = optimizers.weights
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def step(batch: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        rows, whole = _parts(batch)
+        totals = Totals(
+            tf.reduce_sum(batch[Batch.WEIGHT]),
+            tf.math.count_nonzero(batch[Batch.ITEM_INDEX], dtype=tf.int32),
+        )
+
+        def share(part: dict[str, tf.Tensor], first: tf.Tensor) -> Any:
+            if replicas.num_replicas > 1:
+                own = _own_part(whole, part, first)
+            else:
+                own = {**part, **whole}
+            with tf.GradientTape() as tape:
+                loss, items = objective(own, seed, totals)
+                scaled = optimizers.scale(loss)
+            gradients = tape.gradient(scaled, weights)
+            remembered = replicas.once(replicas.gather(items)) if objective.queue else None
+            return loss, gradients, remembered
+
+        loss, gradients, items = replicas.run(share, rows)
+        optimizers.apply(gradients)
+        if objective.queue is not None:
+            objective.queue.enqueue(items, batch[Batch.ITEM_INDEX])
+        return {"loss": loss}
+
+    return lambda item: step(*item)
+
+
+def _parts(
+    batch: Mapping[str, tf.Tensor],
+) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
+    """Parts a batch into what has a row for each target and what has not."""
+    is_packed = Batch.TARGET_WINDOW in batch
+    others = {*_PAIR_KEYS, *(_HISTORY_KEYS if is_packed else ())}
+    return (
+        {name: values for name, values in batch.items() if name not in others},
+        {name: values for name, values in batch.items() if name in others},
+    )
+
+
+def _own_part(
+    whole: Mapping[str, tf.Tensor], part: Mapping[str, tf.Tensor], first: tf.Tensor
+) -> dict[str, tf.Tensor]:
+    """Joins to a replica's targets what belongs to them of the rest of a batch."""
+    own = {**part, **whole}
+    if Batch.KNOWN_ROW in whole:
+        row = whole[Batch.KNOWN_ROW] - first
+        is_own = (row >= 0) & (row < tf.size(part[Batch.ITEM_INDEX]))
+        own[Batch.KNOWN_ROW] = tf.boolean_mask(row, is_own)
+        own[Batch.KNOWN_ITEM] = tf.boolean_mask(whole[Batch.KNOWN_ITEM], is_own)
+    if Batch.TARGET_WINDOW in part:
+        windows, own[Batch.TARGET_WINDOW] = tf.unique(part[Batch.TARGET_WINDOW])
+        for name in _HISTORY_KEYS:
+            if name in whole:
+                own[name] = tf.gather(whole[name], windows)
+    return own
+
+
+def _optimizers(model: RetrievalModel, config: Config, num_steps: int) -> OptimizerGroups:
+    """Returns AdamW for towers, tables of ids and the encoder, each at its own rate or decay."""
+    settings = config.retrieval
+    encoder = model.encoder.trainable_variables
+    tables = [
+        model.item_tower.id_embedding.embeddings,
+        model.user_tower.id_embedding.embeddings,
+    ]
+    apart = {id(weight) for weight in (*encoder, *tables)}
+    towers = [weight for weight in model.trainable_variables if id(weight) not in apart]
+    rate = learning_rate(settings.schedule, settings.learning_rate, num_steps)
+    encoder_rate = learning_rate(settings.schedule, settings.encoder_learning_rate, num_steps)
+    return OptimizerGroups(
+        [
+            Group(towers, rate, settings.weight_decay),
+            Group(tables, rate, settings.id_weight_decay),
+            Group(encoder, encoder_rate, settings.weight_decay),
+        ],
+        ema_decay=settings.average_decay or None,
+    )
+
+
+def _check_health(validation: Validation, config: Config) -> None:
+    """Raises or warns of what the finished model should not show."""
+    alarm = config.retrieval.health.alarm
+    if alarm == "off":
+        return
+    validation()
+    report = validation.report
+    assert report is not None
+    findings = report.findings
+    if config.retrieval.loss.kind == "mse":  # made to predict ratings, not to rank the catalogue
+        findings = [finding for finding in findings if not finding.kind.startswith("worse")]
+    if not findings:
+        return
+    message = "\n".join(f"- {finding.message}" for finding in findings)
+    if alarm == "error":
+        raise HealthError(
+            f"retrieval: the finished model is not sound.\n{message}\n"
+            "To go on all the same: retrieval.health.alarm: warn."
+        )
+    tqdm.write(f"retrieval: warning: the finished model is not sound.\n{message}")

@@ -205,10 +205,10 @@ def _about_split(report: Report, config: Config) -> Iterator[str]:
             f"{_share(untrained, coverage['items'])} of the catalogue never appears in train: its "
             "items live by their texts and features alone"
         )
-    if not coverage["test_users_trained"] and config.retrieval.use_user_id:
+    if not coverage["test_users_trained"] and config.retrieval.user.use_id:
         yield (
             "no test user is in train, so user ids cannot help and are learned in vain: set "
-            "retrieval.use_user_id: false"
+            "retrieval.user.use_id: false"
         )
 
 

@@ -1,0 +1,314 @@
+"""The retrieval objective of a batch: what the settings switch on, put together from pure losses.
+
+Each distinct item of a step (targets, negatives and, with a frozen encoder, the items of histories)
+is embedded once; everything else gathers from that table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tfrec.config import Retrieval
+from tfrec.features.batches import trim
+from tfrec.losses.adversarial import perturb
+from tfrec.losses.full_softmax import full_softmax
+from tfrec.losses.gradient_cache import cached_encode, seed_states_of
+from tfrec.losses.log_q import log_expected_counts
+from tfrec.losses.masks import accidental_hits, known_positives
+from tfrec.losses.queue import EmbeddingQueue
+from tfrec.losses.rating import rating_loss
+from tfrec.losses.sampled_softmax import sampled_softmax
+from tfrec.schema import Batch
+from tfrec.training.embedder import Embedder
+from tfrec.training.negatives import DrawnNegatives
+from tfrec.training.strategy import Replicas
+
+Tables = list[tf.Tensor]
+Loss = Callable[[Tables], tf.Tensor]
+
+
+class Totals(NamedTuple):
+    """What every replica knows of the whole batch.
+
+    Attributes:
+        weight: float32 [], sum of the targets' weights.
+        num_targets: int32 [], targets that are no padding.
+    """
+
+    weight: tf.Tensor
+    num_targets: tf.Tensor
+
+
+class Objective:
+    """The loss of a batch.
+
+    Args:
+        embedder: Runs the towers.
+        settings: Section `retrieval`.
+        item_counts: int64 [num_items + 1], training targets of each item.
+        replicas: Who shares the batch.
+
+    Attributes:
+        queue: Item embeddings of earlier steps, or None.
+    """
+
+    def __init__(
+        self,
+        embedder: Embedder,
+        settings: Retrieval,
+        item_counts: np.ndarray,
+        replicas: Replicas,
+    ) -> None:
+        self._embedder = embedder
+        self._model = embedder.model
+        self._settings = settings.loss
+        self._replicas = replicas
+        self._encode = _encode_function(embedder, settings) if embedder.live else None
+        self._draw = DrawnNegatives(settings.loss.negatives, item_counts)
+        share = item_counts / max(item_counts.sum(), 1)
+        self._share = tf.constant(share, tf.float32)
+        self._num_items = len(item_counts) - 1
+        size = settings.loss.negatives.queue
+        self.queue = EmbeddingQueue(size, settings.embedding_dim) if size else None
+
+    def __call__(
+        self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Computes the loss of one replica's share of a batch.
+
+        Args:
+            batch: Histories, targets and their requests, negatives.
+            seed: int32 [2], of the step.
+            totals: Of the whole batch.
+
+        Returns:
+            float32 [], which over all replicas add up to the weighted mean over all targets; and
+            the embeddings of the share's targets, [rows, embedding_dim], for the queue.
+        """
+        losses = {
+            "softmax": self._sampled_softmax,
+            "full_softmax": self._full_softmax,
+            "mse": self._squared_error,
+        }
+        tables, places, loss_of = losses[self._settings.kind](batch, seed, totals)
+        loss = loss_of(tables)
+        adversarial = self._settings.adversarial
+        if adversarial.method != "none":
+            pushed = perturb(
+                loss_of,
+                tables,
+                method=adversarial.method,
+                epsilon=adversarial.epsilon,
+                steps=adversarial.steps,
+            )
+            loss += adversarial.weight * loss_of(pushed)
+        share = tf.math.divide_no_nan(tf.reduce_sum(batch[Batch.WEIGHT]), totals.weight)
+        return loss * share, tf.stop_gradient(tf.gather(tables[0], places))
+
+    def _sampled_softmax(
+        self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
+    ) -> tuple[Tables, tf.Tensor, Loss]:
+        target, hard = batch[Batch.ITEM_INDEX], batch[Batch.NEGATIVES]
+        drawn = self._draw(seed, tf.size(target))  # [n], or [rows, n] with `per_target`
+        tables, ((at_target, at_drawn, at_hard), history) = self._embed(
+            [target, drawn, hard], batch
+        )
+        queued = self._queued()
+
+        def loss_of(tables: Tables) -> tf.Tensor:
+            table = tables[0]
+            users = self._users(batch, tables, history)
+            shared = [queued]
+            if self._settings.negatives.in_batch:
+                in_batch = tf.gather(table, at_target)
+                shared.append((self._replicas.gather(in_batch), self._replicas.gather(target)))
+            if drawn.shape.rank == 1:
+                shared.append((tf.gather(table, at_drawn), drawn))
+            items, index = (tf.concat(part, axis=0) for part in zip(*shared, strict=True))
+            expected = self._log_expected(index, queued[1], totals)
+            blocks = [
+                (
+                    tf.matmul(users, items, transpose_b=True),
+                    self._is_negative(batch, index),
+                    tf.repeat(expected[None], tf.size(target), axis=0),
+                )
+            ]
+            if drawn.shape.rank == 2:
+                blocks.append(
+                    (
+                        tf.einsum("nd,nmd->nm", users, tf.gather(table, at_drawn)),
+                        self._is_negative(batch, drawn),
+                        self._log_expected(drawn, queued[1], totals),
+                    )
+                )
+            if hard.shape[1]:  # nobody drew these: each stands for itself
+                blocks.append(
+                    (
+                        tf.einsum("nd,nmd->nm", users, tf.gather(table, at_hard)),
+                        self._is_negative(batch, hard),
+                        tf.zeros(tf.shape(hard)),
+                    )
+                )
+            scores, is_negative, log_expected = (
+                tf.concat(part, axis=1) for part in zip(*blocks, strict=True)
+            )
+            temperature = tf.exp(tf.convert_to_tensor(self._model.log_temperature))
+            of_target = tf.reduce_sum(users * tf.gather(table, at_target), axis=1)
+            corrects_target = self._settings.log_q == "all"
+            return sampled_softmax(
+                of_target / temperature,
+                scores / temperature,
+                weight=batch[Batch.WEIGHT],
+                is_negative=is_negative,
+                log_expected=log_expected,
+                positive_log_expected=(
+                    self._log_expected(target, queued[1], totals) if corrects_target else None
+                ),
+                label_smoothing=self._settings.label_smoothing,
+            )
+
+        return tables, at_target, loss_of
+
+    def _full_softmax(
+        self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
+    ) -> tuple[Tables, tf.Tensor, Loss]:
+        rows = tf.range(self._num_items + 1)
+        text = self._embedder.cached_item_text(rows)
+        tables = [self._embedder.items(rows, text, training=True)]
+
+        def loss_of(tables: Tables) -> tf.Tensor:
+            users = self._users(batch, tables, batch[Batch.HISTORY])
+            return full_softmax(
+                users,
+                tables[0],
+                batch[Batch.ITEM_INDEX],
+                weight=batch[Batch.WEIGHT],
+                temperature=tf.exp(self._model.log_temperature),
+                label_smoothing=self._settings.label_smoothing,
+            )
+
+        return tables, batch[Batch.ITEM_INDEX], loss_of
+
+    def _squared_error(
+        self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
+    ) -> tuple[Tables, tf.Tensor, Loss]:
+        tables, (places, history) = self._embed([batch[Batch.ITEM_INDEX]], batch)
+
+        def loss_of(tables: Tables) -> tf.Tensor:
+            users = self._users(batch, tables, history)
+            scores = tf.reduce_sum(users * tf.gather(tables[0], places[0]), axis=1)
+            predictions = self._model.rating_offset + scores
+            return rating_loss(predictions, batch[Batch.RATING], batch[Batch.WEIGHT])
+
+        return tables, places[0], loss_of
+
+    def _embed(
+        self, uses: Sequence[tf.Tensor], batch: Mapping[str, tf.Tensor]
+    ) -> tuple[Tables, tuple[list[tf.Tensor], tf.Tensor]]:
+        """Embeds the distinct items of a step.
+
+        Args:
+            uses: int32 tensors of item indices, of any shapes.
+            batch: Its histories.
+
+        Returns:
+            The tables, the first for `uses` and the last for histories (one and the same with a
+            frozen encoder), and for each use and for the histories the rows of its table.
+        """
+        history = batch[Batch.HISTORY]
+        if self._encode is None:
+            rows, (*places, of_history) = _distinct([*uses, history])
+            text = self._embedder.cached_item_text(rows)
+            return [self._embedder.items(rows, text, training=True)], (places, of_history)
+        rows, places = _distinct(uses)
+        text = self._encode(trim(tf.gather(self._embedder.tables.item_tokens, rows)))
+        seen, (of_history,) = _distinct([history])
+        tables = [
+            self._embedder.items(rows, text, training=True),
+            self._embedder.items(seen, self._embedder.cached_item_text(seen), training=True),
+        ]
+        return tables, (places, of_history)
+
+    def _users(
+        self, batch: Mapping[str, tf.Tensor], tables: Tables, history: tf.Tensor
+    ) -> tf.Tensor:
+        """Embeds the targets' requests; float32 [rows, embedding_dim]."""
+        states = self._embedder.read_histories(batch, tf.gather(tables[-1], history), training=True)
+        return self._embedder.request_embeddings(
+            batch, states_of_targets(batch, states), training=True, encode=self._encode
+        )
+
+    def _queued(self) -> tuple[tf.Tensor, tf.Tensor]:
+        """Returns what earlier steps left, float32 [n, embedding_dim] and item indices [n]."""
+        if self.queue is None:
+            return tf.zeros([0, self._model.embedding_dim]), tf.zeros([0], tf.int32)
+        return self.queue.read()
+
+    def _log_expected(self, index: tf.Tensor, queued: tf.Tensor, totals: Totals) -> tf.Tensor:
+        """Returns the log of how often items are expected among the drawn candidates."""
+        if self._settings.log_q == "none":
+            return tf.zeros(tf.shape(index))
+        negatives = self._settings.negatives
+        share = tf.gather(self._share, index)
+        num_by_share = negatives.popular + tf.math.count_nonzero(queued, dtype=tf.int32)
+        if negatives.in_batch:
+            num_by_share += totals.num_targets
+        uniform = tf.fill(tf.shape(index), 1.0 / self._num_items)
+        return log_expected_counts([(negatives.uniform, uniform), (num_by_share, share)])
+
+    def _is_negative(self, batch: Mapping[str, tf.Tensor], index: tf.Tensor) -> tf.Tensor:
+        """Tells which candidates, int32 [n] or [rows, n], are negatives; bool [rows, n]."""
+        target = batch[Batch.ITEM_INDEX]
+        excluded = accidental_hits(target, index) | (index == 0)
+        if self._settings.mask_known_positives:
+            excluded |= known_positives(
+                batch[Batch.KNOWN_ROW], batch[Batch.KNOWN_ITEM], index, tf.size(target)
+            )
+        return ~excluded
+
+
+def states_of_targets(batch: Mapping[str, tf.Tensor], states: tf.Tensor) -> tf.Tensor:
+    """Picks the state from which each target is predicted.
+
+    Args:
+        batch: With ``target_window`` and ``target_place``, int32 [rows], where one history serves
+            several targets. Without, row r has history r and its last state.
+        states: float32 [histories, length, dim].
+
+    Returns:
+        float32 [rows, dim].
+    """
+    if Batch.TARGET_WINDOW not in batch:
+        return states[:, -1]
+    at = tf.stack([batch[Batch.TARGET_WINDOW], batch[Batch.TARGET_PLACE]], axis=1)
+    return tf.gather_nd(states, at)
+
+
+def _encode_function(embedder: Embedder, settings: Retrieval) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Returns how a step encodes texts, int32 [n, length], when the encoder is trained."""
+    encoder = embedder.model.encoder
+    encode = partial(encoder, training=True)
+    if settings.jit_compile:
+        encode = tf.function(encode, jit_compile=True, autograph=False)
+    if not settings.gradient_cache:
+        return encode
+    return partial(
+        cached_encode,
+        encode,
+        chunk_size=settings.gradient_cache,
+        weights=encoder.trainable_variables,
+        seed_states=seed_states_of(encoder),
+    )
+
+
+def _distinct(uses: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Finds the distinct values of int32 tensors, and where each entry's value is among them."""
+    rows, place = tf.unique(tf.concat([tf.reshape(use, [-1]) for use in uses], axis=0))
+    sizes = [tf.size(use) for use in uses]
+    parts = tf.split(place, sizes, num=len(sizes))
+    return rows, [tf.reshape(part, tf.shape(use)) for part, use in zip(parts, uses, strict=True)]
