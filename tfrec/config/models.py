@@ -73,12 +73,52 @@ class Index(Section):
     """Build fails below this recall at `candidates` against exact search."""
 
 
+class ItemKnn(Section):
+    """The baseline that recommends items similar to those of the history."""
+
+    neighbours: PositiveInt = 100
+    """Most similar items kept of each item."""
+    shrinkage: Annotated[float, Field(ge=0)] = 10.0
+    """Added to the divisor of the cosine: similarities that few users vouch for shrink."""
+
+
+class Ease(Section):
+    """The linear item-to-item baseline."""
+
+    l2: PositiveFloat = 200.0
+    """Penalty on squared weights."""
+    max_items: PositiveInt = 8000
+    """Larger catalogues go without: time grows with the cube of the items, memory with the
+    square."""
+
+
+class Ials(Section):
+    """The matrix factorisation baseline, of the package `implicit`."""
+
+    factors: PositiveInt = 64
+    regularization: PositiveFloat = 1.0
+    alpha: PositiveFloat = 10.0
+    """Weight of what was chosen; all that was not chosen has weight 1."""
+    iterations: PositiveInt = 10
+
+
 class Evaluation(Section):
     """What the report measures."""
 
     k: list[PositiveInt] = Field(default=[10, 50, 100], min_length=1)
     max_contexts: PositiveInt = 20000
     """Test requests measured; more are sampled with the run's seed."""
+    remove_seen: bool = True
+    """Whether items of the history are left out of the lists, as in serving."""
+    bootstrap: Annotated[int, Field(ge=0)] = 1000
+    """Draws behind the 95% intervals; 0: no intervals."""
+    baselines: list[Literal["recent_popularity", "item_knn", "ease", "ials", "content"]] = Field(
+        default=["recent_popularity", "item_knn", "ease", "ials", "content"]
+    )
+    """Measured beside us on the same requests; popularity and chance always are."""
+    item_knn: ItemKnn = ItemKnn()
+    ease: Ease = Ease()
+    ials: Ials = Ials()
 
 
 class Export(Section):

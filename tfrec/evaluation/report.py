@@ -4,22 +4,43 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tfrec.evaluation.retrieval import OURS, RERANKED, RetrievalReport
 from tfrec.metrics.ranking import reliability_curve
 
 Metrics = Mapping[str, Mapping[str, float]]
+# By model and metric: low and high.
+Bounds = Mapping[str, Mapping[str, Sequence[float]]]
 
-MODELS = ("ours", "ours, re-ranked", "popularity", "random", "oracle")
+MODELS = (
+    OURS,
+    RERANKED,
+    "popularity",
+    "recent_popularity",
+    "item_knn",
+    "ease",
+    "ials",
+    "content",
+    "random",
+    "oracle",
+)
 
 
-def table_rows(metrics: Metrics, names: Sequence[str]) -> list[list[str]]:
-    """Lays out metrics: one row a model, the metric columns `names`."""
+def table_rows(
+    metrics: Metrics, names: Sequence[str], bounds: Bounds | None = None
+) -> list[list[str]]:
+    """Lays out metrics: one row a model, the metric columns `names`, with intervals if given."""
+    bounds = bounds or {}
     return [
-        [model, *(_format(metrics[model].get(name)) for name in names)]
+        [
+            model,
+            *(_format(metrics[model].get(n), bounds.get(model, {}).get(n)) for n in names),
+        ]
         for model in MODELS
         if model in metrics
     ]
@@ -27,14 +48,14 @@ def table_rows(metrics: Metrics, names: Sequence[str]) -> list[list[str]]:
 
 def shown_metrics(metrics: Metrics) -> list[str]:
     """Names of the metrics that tables show, in their order."""
-    return [name for name in metrics["ours"] if name not in ("targets", "rows")]
+    return [name for name in metrics["ours"] if name not in ("targets", "requests", "rows")]
 
 
 def write_report(
     folder: Path,
     *,
     name: str,
-    retrieval: Metrics,
+    retrieval: RetrievalReport,
     ranking: Metrics,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     labels: np.ndarray,
@@ -46,14 +67,21 @@ def write_report(
     Args:
         folder: Existing folder.
         name: Of the run.
-        retrieval: Metrics by model.
+        retrieval: From `evaluate_retrieval`.
         ranking: Metrics by model.
         histories: Measurements of each training run, one mapping a round.
         labels: [n], answers of the test rows.
         probabilities: [n], our predictions of them.
         data_report: What preparing counted.
     """
-    numbers = {"name": name, "retrieval": retrieval, "ranking": ranking, "data": data_report}
+    details = asdict(retrieval)
+    numbers = {
+        "name": name,
+        "retrieval": details.pop("targets"),
+        "ranking": ranking,
+        "retrieval_details": details,
+        "data": data_report,
+    }
     (folder / "report.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     _draw(folder, retrieval, histories, labels, probabilities)
     lines = [
@@ -61,10 +89,7 @@ def write_report(
         "",
         "## Retrieval: the test requests' items among the whole catalogue",
         "",
-        *_markdown_table(retrieval),
-        "",
-        "![recall](recall.png)",
-        "",
+        *_retrieval_lines(retrieval),
         "## Ranking: clicks on shown items",
         "",
         *_markdown_table(ranking),
@@ -101,50 +126,172 @@ def _data_lines(report: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _markdown_table(metrics: Metrics) -> list[str]:
-    names = shown_metrics(metrics)
+def _retrieval_lines(report: RetrievalReport) -> list[str]:
+    k, sizes = report.k, report.requests[OURS]
+    of_request = [name for name in shown_metrics(report.requests) if name.endswith(f"_at_{k}")]
+    lines = [
+        f"{report.targets[OURS]['targets']:,.0f} targets of {sizes['requests']:,.0f} requests, "
+        "each target ranked by itself."
+        + (" In brackets: 95% intervals, by drawing requests." if report.intervals else ""),
+        "",
+        *_markdown_table(report.targets, bounds=report.intervals.get("targets")),
+        "",
+        *(f"- {note}" for note in report.notes),
+        *([""] if report.notes else []),
+        "![recall](recall.png)",
+        "",
+        "![NDCG with intervals](intervals.png)",
+        "",
+    ]
+    if report.differences:
+        lines += [
+            "### Ours less the others, on the same requests",
+            "",
+            "An interval without 0 tells two models apart.",
+            "",
+            *_difference_table(report),
+            "",
+        ]
+    lines += [
+        f"### Whole lists of {k}: all targets of a request together",
+        "",
+        *_markdown_table(report.requests, of_request, report.intervals.get("requests")),
+        "",
+        f"### Beyond accuracy: lists of {k}",
+        "",
+        "Coverage: share of the catalogue that is shown to anybody. Distinct: distinct items by "
+        "the most there could be. Diversity: 1 - mean cosine of our embeddings within a list. "
+        "Novelty: bits, -log2 of an item's share of training targets. Popularity: mean training "
+        "targets of an item shown. Gini: how unequally items are shown (0: alike).",
+        "",
+        *_markdown_table(report.lists),
+        "",
+        "### Slices",
+        "",
+        *_slice_table(report),
+        "",
+    ]
+    return lines
+
+
+def _difference_table(report: RetrievalReport) -> list[str]:
+    values = {
+        model: {name: facts["difference"] for name, facts in metrics.items()}
+        for model, metrics in report.differences.items()
+    }
+    bounds = {
+        model: {name: (facts["low"], facts["high"]) for name, facts in metrics.items()}
+        for model, metrics in report.differences.items()
+    }
+    return _markdown_table(values, shown_metrics(report.targets), bounds, "ours less")
+
+
+def _slice_table(report: RetrievalReport) -> list[str]:
+    models = [model for model in (OURS, RERANKED, "popularity") if model in report.targets]
+    names = [f"{metric}_at_{report.k}" for metric in ("recall", "ndcg")]
+    heads = ["slice", "targets", *(f"{name}, {model}" for name in names for model in models)]
+    rows = []
+    for slice_name, facts in report.slices.items():
+        cells = [slice_name, f"{facts['targets']:,}"]
+        for name in names:
+            for model in models:
+                has_bounds = model == OURS and name == names[-1]
+                bounds = facts.get("interval") if has_bounds else None
+                cells.append(_format(facts[model][name], bounds))
+        rows.append(cells)
+    return _markdown_rows(heads, rows)
+
+
+def _markdown_table(
+    metrics: Metrics,
+    names: Sequence[str] | None = None,
+    bounds: Bounds | None = None,
+    head: str = "model",
+) -> list[str]:
+    names = shown_metrics(metrics) if names is None else names
+    return _markdown_rows([head, *names], table_rows(metrics, names, bounds))
+
+
+def _markdown_rows(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [
-        "| model | " + " | ".join(names) + " |",
-        "|---" * (len(names) + 1) + "|",
-        *("| " + " | ".join(row) + " |" for row in table_rows(metrics, names)),
+        "| " + " | ".join(heads) + " |",
+        "|---" * len(heads) + "|",
+        *("| " + " | ".join(row) + " |" for row in rows),
     ]
 
 
-def _format(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+def _format(value: float | None, bounds: Sequence[float] | None = None) -> str:
+    if value is None:
+        return ""
+    return f"{value:.4f}" + (f" ({bounds[0]:.4f} to {bounds[1]:.4f})" if bounds else "")
 
 
 def _draw(
     folder: Path,
-    retrieval: Metrics,
+    retrieval: RetrievalReport,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     labels: np.ndarray,
     probabilities: np.ndarray,
 ) -> None:
+    _draw_recall(folder / "recall.png", retrieval.targets)
+    _draw_intervals(folder / "intervals.png", retrieval)
+    _draw_calibration(folder / "calibration.png", labels, probabilities)
+    _draw_learning(folder / "learning_curves.png", histories)
+
+
+def _draw_recall(path: Path, metrics: Metrics) -> None:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6, 4), layout="constrained")
+    names = [name for name in metrics[OURS] if name.startswith("recall_at_")]
+    models = [model for model in MODELS if model in metrics]
+    figure = Figure(figsize=(8, 4), layout="constrained")
     axes = figure.subplots()
-    names = [name for name in retrieval["ours"] if name.startswith("recall_at_")]
-    models = [model for model in MODELS if model in retrieval]
     width = 0.8 / len(models)
     for number, model in enumerate(models):
         at = np.arange(len(names)) + number * width
-        axes.bar(at, [retrieval[model][name] for name in names], width, label=model)
+        axes.bar(at, [metrics[model][name] for name in names], width, label=model)
     axes.set_xticks(np.arange(len(names)) + 0.4 - width / 2, names)
     axes.set_ylabel("share of targets found")
-    axes.legend()
-    figure.savefig(folder / "recall.png", dpi=100)
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
+    figure.savefig(path, dpi=100)
+
+
+def _draw_intervals(path: Path, report: RetrievalReport) -> None:
+    from matplotlib.figure import Figure
+
+    name = f"ndcg_at_{report.k}"
+    models = [model for model in MODELS if model in report.targets][::-1]
+    figure = Figure(figsize=(6, 0.4 * len(models) + 1), layout="constrained")
+    axes = figure.subplots()
+    for number, model in enumerate(models):
+        color = "tab:orange" if model in (OURS, RERANKED) else "tab:blue"
+        low_high = report.intervals.get("targets", {}).get(model, {}).get(name)
+        if low_high:
+            axes.plot(low_high, [number, number], color=color, linewidth=2)
+        axes.plot(report.targets[model][name], number, "o", color=color)
+    axes.set_yticks(range(len(models)), models)
+    axes.set_xlim(left=0)
+    axes.set_xlabel(f"NDCG at {report.k}" + (", 95% intervals" if report.intervals else ""))
+    axes.grid(axis="x", alpha=0.3)
+    figure.savefig(path, dpi=100)
+
+
+def _draw_calibration(path: Path, labels: np.ndarray, probabilities: np.ndarray) -> None:
+    from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
     predicted, observed, _ = reliability_curve(labels, probabilities)
     limit = 1.05 * max(predicted.max(), observed.max())
     axes.plot([0, limit], [0, limit], color="grey", linewidth=1, label="perfect")
-    axes.plot(predicted, observed, marker="o", label="ours")
+    axes.plot(predicted, observed, marker="o", label=OURS)
     axes.set(xlabel="predicted probability", ylabel="share of clicks")
     axes.legend()
-    figure.savefig(folder / "calibration.png", dpi=100)
+    figure.savefig(path, dpi=100)
+
+
+def _draw_learning(path: Path, histories: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
+    from matplotlib.figure import Figure
 
     shown = {run: rounds for run, rounds in histories.items() if rounds}
     if not shown:
@@ -161,4 +308,4 @@ def _draw(
             twin = axes.twinx()
             twin.plot(numbers, [r[others[0]] for r in rounds], "s--", color="tab:orange")
             twin.set_ylabel(others[0], color="tab:orange")
-    figure.savefig(folder / "learning_curves.png", dpi=100)
+    figure.savefig(path, dpi=100)

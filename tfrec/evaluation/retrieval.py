@@ -1,18 +1,84 @@
-"""Retrieval measured on the test requests: ours beside popularity, chance and, if known, truth."""
+"""Retrieval measured on the test requests: ours beside baselines, chance and, if known, truth."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.data.reading.sources import Oracle
-from tfrec.metrics.retrieval import retrieval_metrics, target_ranks
+from tfrec.evaluation.baselines import build_baselines, read_choices
+from tfrec.evaluation.slices import target_slices
+from tfrec.metrics.intervals import paired_difference, percentile_interval, resample_means
+from tfrec.metrics.lists import list_metrics
+from tfrec.metrics.retrieval import (
+    Pairs,
+    Ranked,
+    ScoreBlock,
+    rank_requests,
+    request_values,
+    rows_per_block,
+    target_values,
+)
 from tfrec.progress import progress_bar
 from tfrec.schema import Columns
-from tfrec.training.ranking import Embeddings, PairScorer, RankedRows
 
-_BLOCK = 512
+if TYPE_CHECKING:  # reports are shown without loading TensorFlow
+    from tfrec.training.ranking import Embeddings, PairScorer
+
+Metrics = dict[str, dict[str, float]]
+Intervals = dict[str, dict[str, list[float]]]
+# By model: what each request adds to each metric, float64 [num_requests].
+Values = dict[str, dict[str, np.ndarray]]
+
+OURS = "ours"
+RERANKED = "ours, re-ranked"
+
+
+@dataclass(frozen=True)
+class MeasuredRequests:
+    """The requests that are measured, and what each has to find.
+
+    Attributes:
+        contexts: int [num_requests], rows of `PreparedData.contexts`, ascending.
+        request: int [num_targets], position in `contexts` of each target, ascending.
+        target: int [num_targets], item indices.
+    """
+
+    contexts: np.ndarray
+    request: np.ndarray
+    target: np.ndarray
+
+
+@dataclass(frozen=True)
+class RetrievalReport:
+    """Retrieval in numbers; the mappings go from model to metric to value.
+
+    Attributes:
+        k: Length of the lists of `lists` and `slices`: the smallest of `evaluation.k`.
+        targets: Metrics per target (`retrieval_metrics`), with the number of ``targets``.
+        requests: Metrics per request (`request_values`), with the number of ``requests``.
+        lists: What the lists look like beyond accuracy (`list_metrics`).
+        intervals: 95% intervals [low, high] of `targets` and of `requests`; empty without any.
+        differences: Ours less each other model: ``difference``, ``low`` and ``high`` by metric of
+            `targets`; empty without intervals.
+        slices: By slice: ``targets`` (their number), ``interval`` (of our NDCG) and, by model,
+            recall and NDCG at `k`.
+        notes: Lines about what could not be measured.
+    """
+
+    k: int
+    targets: Metrics
+    requests: Metrics
+    lists: Metrics
+    intervals: dict[str, Intervals] = field(default_factory=dict)
+    differences: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    slices: dict[str, dict[str, Any]] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
 
 
 def evaluate_retrieval(
@@ -20,111 +86,226 @@ def evaluate_retrieval(
     embeddings: Embeddings,
     oracle: Oracle | None,
     config: Config,
-) -> dict[str, dict[str, float]]:
-    """Ranks every test target among the whole catalogue, the user's history left out.
+    scorer: PairScorer | None = None,
+    split: str = "test",
+) -> RetrievalReport:
+    """Ranks the whole catalogue for each test request and compares all models on the same ones.
 
     Args:
         data: The prepared data set.
-        embeddings: From the finished towers.
+        embeddings: From the finished towers: the catalogue is embedded once, before.
         oracle: Truth of generated data.
-        config: `evaluation.k`, `evaluation.max_contexts` and the seed.
+        config: `evaluation`, the seed and, with a scorer, `index.candidates`.
+        scorer: Runs the ranking model; with it the lists of both stages are measured too.
+        split: Whose targets are measured; ``validation`` serves to choose settings.
 
     Returns:
-        Metrics by model: ``ours``, ``popularity``, ``random`` and, with an oracle, ``oracle``; the
-        number of targets stands under ``targets``.
+        The report. Models: ``ours``, ``ours, re-ranked`` (with a scorer), ``popularity``, the
+        baselines of `evaluation.baselines`, ``random`` and, with an oracle, ``oracle``.
     """
-    context, target = _test_targets(data, config)
-    counts = data.item_counts().astype(np.float32)
-    # Items of equal popularity come in a random order, not all before the target.
-    jitter = np.random.default_rng(config.seed).random(len(counts), np.float32)
-    popularity = counts + 0.5 * jitter
+    tests = read_tests(data, config, split)
+    k = min(config.evaluation.k)
+
+    def seen_block(block: slice) -> Pairs:
+        if config.evaluation.remove_seen:
+            return data.seen_pairs(tests.contexts[block])
+        return np.empty(0, np.int64), np.empty(0, np.int64)
+
+    ranked: dict[str, Ranked] = {}
+    notes: list[str] = []
+    models = _scorers(data, embeddings, oracle, config, tests.contexts)
+    for name, score in progress_bar(models, desc="retrieval metrics", unit="model"):
+        if isinstance(score, str):
+            notes.append(score)
+            continue
+        ranked[name] = rank_requests(
+            score,
+            tests.request,
+            tests.target,
+            seen_block,
+            num_requests=len(tests.contexts),
+            k=k,
+            block_size=rows_per_block(data.num_items),
+        )
+        if name == OURS and scorer is not None:
+            from tfrec.evaluation.two_stages import rank_two_stages
+
+            ranked[RERANKED] = rank_two_stages(
+                data,
+                embeddings,
+                scorer,
+                config,
+                contexts=tests.contexts,
+                request=tests.request,
+                target=tests.target,
+                seen_block=seen_block,
+                k=k,
+            )
+    return _summarise(data, embeddings, config, tests, ranked, notes)
+
+
+def read_tests(data: PreparedData, config: Config, split: str = "test") -> MeasuredRequests:
+    """Returns the requests of `split` with their targets; of many, `max_contexts` are drawn."""
+    examples = data.examples[data.target_rows(split)]
+    context, target = examples["context"].to_numpy(), examples["item_index"].to_numpy()
+    contexts = np.unique(context)
+    if len(contexts) > config.evaluation.max_contexts:
+        rng = np.random.default_rng(config.seed)
+        contexts = np.sort(rng.choice(contexts, config.evaluation.max_contexts, replace=False))
+    is_measured = np.isin(context, contexts)
+    request = np.searchsorted(contexts, context[is_measured])
+    order = np.argsort(request, kind="stable")
+    return MeasuredRequests(contexts, request[order], target[is_measured][order])
+
+
+def _scorers(
+    data: PreparedData,
+    embeddings: Embeddings,
+    oracle: Oracle | None,
+    config: Config,
+    contexts: np.ndarray,
+) -> Iterator[tuple[str, ScoreBlock | str]]:
+    """Yields each model's name and scores (or why it has none), one model in memory at a time."""
+    num_columns = data.num_items + 1
+    choices = read_choices(data, contexts, config.seed)
 
     def by_embedding(block: slice) -> np.ndarray:
-        return embeddings.requests[context[block]] @ embeddings.items.T
+        return embeddings.requests[contexts[block]] @ embeddings.items.T
 
     def by_popularity(block: slice) -> np.ndarray:
-        return np.broadcast_to(popularity, (block.stop - block.start, len(counts)))
+        return np.broadcast_to(choices.popularity, (block.stop - block.start, num_columns))
 
     def by_chance(block: slice) -> np.ndarray:
         rng = np.random.default_rng([config.seed, block.start])
-        return rng.random((block.stop - block.start, len(counts)), np.float32)
+        return rng.random((block.stop - block.start, num_columns), np.float32)
 
-    scorers = {"ours": by_embedding, "popularity": by_popularity, "random": by_chance}
-    if oracle is not None:
-        users = data.users[Columns.USER_ID].to_numpy()
-        requests = data.contexts
+    yield OURS, by_embedding
+    yield "popularity", by_popularity
+    yield from build_baselines(data, choices, contexts, config)
+    yield "random", by_chance
+    if oracle is None:
+        return
+    users, requests = data.users[Columns.USER_ID].to_numpy(), data.contexts
 
-        def by_truth(block: slice) -> np.ndarray:
-            part = requests[context[block]]
-            clicks = oracle.expected_clicks(
-                users[part["user_index"].to_numpy() - 1].tolist(),
-                part[Columns.TIME].to_list(),
-                part[Columns.QUERY].to_list(),
-            )
-            return np.concatenate([np.zeros((len(clicks), 1), np.float32), clicks], axis=1)
-
-        scorers["oracle"] = by_truth
-
-    metrics = {}
-    for name, scorer in progress_bar(scorers.items(), desc="retrieval metrics", unit="model"):
-        ranks = target_ranks(
-            scorer, target, lambda block: data.seen_pairs(context[block]), block_size=_BLOCK
+    def by_truth(block: slice) -> np.ndarray:
+        part = requests[contexts[block]]
+        clicks = oracle.expected_clicks(
+            users[part["user_index"].to_numpy() - 1].tolist(),
+            part[Columns.TIME].to_list(),
+            part[Columns.QUERY].to_list(),
         )
-        metrics[name] = retrieval_metrics(ranks, config.evaluation.k) | {
-            "targets": float(len(target))
-        }
-    return metrics
+        return np.concatenate([np.zeros((len(clicks), 1), np.float32), clicks], axis=1)
+
+    yield "oracle", by_truth
 
 
-def evaluate_two_stages(
+def _summarise(
     data: PreparedData,
     embeddings: Embeddings,
-    scorer: PairScorer,
     config: Config,
-) -> dict[str, float]:
-    """Ranks each test target as `Recommender.recommend` orders it.
+    tests: MeasuredRequests,
+    ranked: Mapping[str, Ranked],
+    notes: list[str],
+) -> RetrievalReport:
+    settings, k = config.evaluation, min(config.evaluation.k)
+    num_requests, num_targets = len(tests.contexts), len(tests.target)
+    sizes = np.bincount(tests.request, minlength=num_requests).astype(np.float64)
+    of_target = {name: target_values(found.ranks, settings.k) for name, found in ranked.items()}
+    added: Values = {
+        model: {
+            name: np.bincount(tests.request, weights=value, minlength=num_requests)
+            for name, value in values.items()
+        }
+        for model, values in of_target.items()
+    }
+    of_request: Values = {
+        model: {
+            f"{name}_at_{depth}": value
+            for depth in settings.k
+            for name, value in request_values(tests.request, found.ranks, depth).items()
+        }
+        for model, found in ranked.items()
+    }
+    counts = data.item_counts()
+    report = RetrievalReport(
+        k=k,
+        targets={
+            model: _means(values) | {"targets": float(num_targets)}
+            for model, values in of_target.items()
+        },
+        requests={
+            model: _means(values) | {"requests": float(num_requests)}
+            for model, values in of_request.items()
+        },
+        lists={
+            model: list_metrics(found.top, counts, embeddings.items)
+            for model, found in ranked.items()
+        },
+        slices=_measure_slices(data, config, tests, of_target),
+        notes=notes,
+    )
+    if settings.bootstrap and num_requests:
+        draws = {"resamples": settings.bootstrap, "seed": config.seed}
+        report.intervals["targets"] = _intervals(added, sizes, draws)
+        report.intervals["requests"] = _intervals(of_request, None, draws)
+        report.differences.update(_differences(added, sizes, draws))
+    return report
 
-    A target that retrieval does not hand on counts as the last item of the catalogue.
 
-    Args:
-        data: The prepared data set.
-        embeddings: From the finished towers.
-        scorer: Runs the ranking model.
-        config: As for `evaluate_retrieval`, and `index.candidates`.
-
-    Returns:
-        The metrics of `retrieval_metrics`.
-    """
-    context, target = _test_targets(data, config)
-    num_candidates = min(config.index.candidates, data.num_items)
-    ranks = np.empty(len(target), np.int64)
-    starts = range(0, len(target), _BLOCK)
-    for start in progress_bar(starts, desc="two-stage metrics", unit="block"):
-        block = slice(start, min(start + _BLOCK, len(target)))
-        scores = embeddings.requests[context[block]] @ embeddings.items.T
-        scores[data.seen_pairs(context[block])] = -np.inf
-        scores[:, 0] = -np.inf
-        candidates = np.argpartition(-scores, num_candidates - 1, axis=1)[:, :num_candidates]
-        rows = RankedRows(
-            context=np.repeat(context[block], num_candidates),
-            item_index=candidates.reshape(-1).astype(np.int32),
-            label=np.zeros(candidates.size, np.float32),
-            position=np.ones(candidates.size, np.int32),
-        )
-        order = scorer.logits(rows).reshape(candidates.shape)
-        order += config.score_weight * np.take_along_axis(scores, candidates, axis=1)
-        is_target = candidates == target[block][:, None]
-        of_target = np.where(is_target, order, -np.inf).max(axis=1)
-        before = ((order >= of_target[:, None]) & ~is_target).sum(axis=1)
-        ranks[block] = np.where(is_target.any(axis=1), 1 + before, data.num_items)
-    return retrieval_metrics(ranks, config.evaluation.k) | {"targets": float(len(target))}
+def _means(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {n: float(v.mean()) if len(v) else float("nan") for n, v in values.items()}
 
 
-def _test_targets(data: PreparedData, config: Config) -> tuple[np.ndarray, np.ndarray]:
-    """Returns context rows and item indices of the test targets that are measured."""
-    rows = data.target_rows("test")
-    if len(rows) > config.evaluation.max_contexts:
-        rng = np.random.default_rng(config.seed)
-        rows = np.sort(rng.choice(rows, config.evaluation.max_contexts, replace=False))
-    examples = data.examples[rows]
-    return examples["context"].to_numpy(), examples["item_index"].to_numpy()
+def _intervals(added: Values, sizes: np.ndarray | None, draws: Mapping[str, int]) -> Intervals:
+    names = [(model, name) for model, values in added.items() for name in values]
+    columns = np.column_stack([added[model][name] for model, name in names])
+    bounds = percentile_interval(resample_means(columns, sizes, **draws))
+    found: Intervals = {}
+    for (model, name), bound in zip(names, bounds.tolist(), strict=True):
+        found.setdefault(model, {})[name] = bound
+    return found
+
+
+def _differences(
+    added: Values, sizes: np.ndarray, draws: Mapping[str, int]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Compares ours with each other model, all of them with the same draws."""
+    names = [(model, name) for model in added if model != OURS for name in added[model]]
+    ours = np.column_stack([added[OURS][name] for _, name in names])
+    others = np.column_stack([added[model][name] for model, name in names])
+    difference, bounds = paired_difference(ours, others, sizes, **draws)
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for (model, name), value, (low, high) in zip(
+        names, difference.tolist(), bounds.tolist(), strict=True
+    ):
+        found.setdefault(model, {})[name] = {"difference": value, "low": low, "high": high}
+    return found
+
+
+def _measure_slices(
+    data: PreparedData, config: Config, tests: MeasuredRequests, of_target: Values
+) -> dict[str, dict[str, Any]]:
+    k = min(config.evaluation.k)
+    shown = (f"recall_at_{k}", f"ndcg_at_{k}")
+    slices: dict[str, dict[str, Any]] = {}
+    inside_of = target_slices(data, tests.contexts[tests.request], tests.target)
+    for name, inside in inside_of.items():
+        slices[name] = {"targets": int(inside.sum())} | {
+            model: {metric: float(values[metric][inside].mean()) for metric in shown}
+            for model, values in of_target.items()
+        }
+        if config.evaluation.bootstrap:
+            slices[name]["interval"] = _slice_interval(
+                tests.request[inside], of_target[OURS][shown[1]][inside], config
+            )
+    return slices
+
+
+def _slice_interval(request: np.ndarray, values: np.ndarray, config: Config) -> Sequence[float]:
+    """Returns the interval of a mean over targets, drawn among the requests that have some."""
+    _, at = np.unique(request, return_inverse=True)
+    sums = np.bincount(at, weights=values)[:, None]
+    drawn = resample_means(
+        sums, np.bincount(at), resamples=config.evaluation.bootstrap, seed=config.seed
+    )
+    return percentile_interval(drawn)[0].tolist()
