@@ -11,6 +11,9 @@ from typing import Final
 # Rows 0 of every table of embeddings or features stand for "none or unknown".
 UNKNOWN_INDEX: Final = 0
 
+UNKNOWN_TIME: Final = 0
+"""Stands for a time that nobody knows, in seconds and in microseconds since 1970."""
+
 
 class Columns:
     """Columns of the prepared tables (after reading, whatever the source called them)."""
@@ -30,19 +33,37 @@ class Columns:
     SPLIT: Final = "split"
     WATCH_TIME: Final = "watch_time"
     IMPRESSION: Final = "impression"
+    EVENT_KIND: Final = "event_kind"
+    RATING: Final = "rating"
+    HISTORY_LAST_KIND: Final = "history_last_kind"
     ROW: Final = "row"
 
 
 class Batch:
-    """Keys of a training batch; every value has the batch as its first dimension."""
+    """Keys of a training batch; every value has the batch as its first dimension.
+
+    In a batch of sequences that is the number of windows for the keys of histories and the number
+    of targets for all others.
+    """
 
     USER_INDEX: Final = "user_index"
     TEXT_INDEX: Final = "text_index"
     HISTORY: Final = "history"
+    HISTORY_KIND: Final = "history_kind"
+    HISTORY_GAP: Final = "history_gap"
+    HISTORY_SEGMENT: Final = "history_segment"
+    LAST_GAP: Final = "last_gap"
+    TARGET_WINDOW: Final = "target_window"
+    TARGET_PLACE: Final = "target_place"
     ITEM_INDEX: Final = "item_index"
     LABEL: Final = "label"
     WEIGHT: Final = "weight"
     POSITION: Final = "position"
+    RATING: Final = "rating"
+    NEGATIVES: Final = "negatives"
+    KNOWN_ROW: Final = "known_row"
+    KNOWN_ITEM: Final = "known_item"
+    STEP: Final = "step"
 
 
 class Tensors:
@@ -50,6 +71,9 @@ class Tensors:
 
     USER_ID: Final = "user_id"
     HISTORY: Final = "history"
+    HISTORY_KIND: Final = "history_kind"
+    HISTORY_TIME: Final = "history_time"
+    TIME: Final = "time"
     QUERY: Final = "query"
     ITEM_ID: Final = "item_id"
     SCORE: Final = "score"

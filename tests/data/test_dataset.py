@@ -93,6 +93,10 @@ def test_loaded_columns_have_the_promised_types(data: PreparedData):
     assert data.items.columns == ["item_id", "title", "text", "price", "tags", "image"]
     assert data.users.columns == ["user_id", "text", "place"]
     assert data.history_items.dtype == np.int32
+    assert data.history_times is not None
+    assert data.history_times.dtype == np.int64
+    assert data.history_kinds is None  # the log has no kinds
+    assert data.event_kinds == []
 
 
 @pytest.mark.parametrize("name", ["runs", "runs of [a-c]*?", "time=1", "größe"])
@@ -125,7 +129,7 @@ def test_load_of_folder_without_data_is_refused(tmp_path: Path):
 def test_load_of_other_format_is_refused(prepared: Any, version: int):
     meta = json.loads((prepared.folder / "prepared.json").read_text())
     (prepared.folder / "prepared.json").write_text(json.dumps(meta | {"format_version": version}))
-    expected = f"wanted prepared data of format 2, got {version}; prepare it again"
+    expected = f"wanted prepared data of format 3, got {version}; prepare it again"
     with pytest.raises(ArtefactError, match=expected):
         PreparedData.load(prepared.folder)
 
@@ -151,6 +155,8 @@ def _of_other_data(path: Path) -> None:
         ("items.parquet", _cut),
         ("history_items.npy", _cut),
         ("history_items.npy", lambda path: path.write_bytes(b"")),
+        ("history_times.npy", Path.unlink),
+        ("history_times.npy", lambda path: np.save(path, np.load(path)[1:])),
         ("contexts/part-00000.parquet", _of_other_data),
         ("examples/part-00000.parquet", _of_other_data),
     ],
@@ -229,6 +235,67 @@ def test_histories_are_cut_and_padded_in_front(data: PreparedData, of_request: d
     found = data.histories(np.array([of_request[second] for second in (7, 9, 0, 7)]))
     assert found.tolist() == [[1, 2, 1], [0, 2, 1], [0, 0, 0], [1, 2, 1]]
     assert found.dtype == np.int32
+
+
+def test_events_of_histories_have_their_times(data: PreparedData, of_request: dict[int, int]):
+    contexts = np.array([of_request[second] for second in (7, 9, 0)])
+    found = data.history_events(contexts)
+    assert found.items.tolist() == data.histories(contexts).tolist()
+    # u chose a, b, a at 0, 2 and 4 seconds, v chose b, a at 1 and 5.
+    assert found.times.tolist() == [[0, 2_000_000, 4_000_000], [0, 1_000_000, 5_000_000], [0, 0, 0]]
+    assert not found.kinds.any()
+    assert [values.dtype.name for values in (found.items, found.kinds, found.times)] == [
+        "int32", "int32", "int64",
+    ]  # fmt: skip
+    assert data.request_times(contexts).tolist() == [7_000_000, 9_000_000, 0]
+
+
+@pytest.fixture
+def with_kinds(prepare_tables: Callable) -> Callable:
+    """Returns what prepares a log of ten people, of whom u0 does more, in shards."""
+
+    def run(**events: Any) -> PreparedData:
+        rows = [(f"u{n}", "b", n, "click") for n in range(10)]
+        rows += [("u0", "a", 1, "click"), ("u0", "c", 2, "look"), ("u0", "a", 3, "buy")]
+        rows += [("u0", "d", 4, "look"), ("u0", "c", 5, "click"), ("u0", "a", 9, "buy")]
+        log = pl.DataFrame(rows, schema=["user_id", "item_id", "time", "kind"], orient="row")
+        kinds = {"look": {"label": 0}, "click": {"label": 1}, "buy": {"label": 1}}
+        declared = {"kind": "kind", "kinds": kinds, **events}
+        split = {"kind": "user_ratio", "validation": 0.2, "test": 0.2}
+        return prepare_tables({"events": log}, shard_rows=3, events=declared, split=split).data
+
+    return run
+
+
+def test_events_of_histories_have_the_kinds_that_requests_know(with_kinds: Callable):
+    data = with_kinds()
+    assert data.event_kinds == ["look", "click", "buy"]
+    user = data.users["user_id"].index_of("u0") + 1
+    rows = np.flatnonzero(data.contexts["user_index"].to_numpy() == user)
+    ids = ["", *data.items["item_id"]]
+    found = data.history_events(rows)
+    histories = [
+        [(ids[item], kind) for item, kind in zip(*event, strict=True) if item]
+        for event in zip(found.items.tolist(), found.kinds.tolist(), strict=True)
+    ]
+    # The purchase of a at 3 is known from the request at 4 on.
+    click_b, click_a, bought_a, click_c = ("b", 2), ("a", 2), ("a", 3), ("c", 2)
+    assert histories == [
+        [], [click_b], [click_b, click_a], [click_b, click_a], [click_b, bought_a],
+        [click_b, bought_a], [click_b, bought_a, click_c],
+    ]  # fmt: skip
+    assert found.times[-1, -3:].tolist() == [0, 1_000_000, 5_000_000]
+    assert data.history_kinds is not None
+    assert data.history_kinds.dtype == np.int16
+
+
+def test_log_without_times_says_so(with_kinds: Callable):
+    data = with_kinds(time=None)
+    rows = np.arange(data.contexts.height)
+    assert data.history_times is None
+    assert not data.request_times(rows).any()
+    assert not data.history_events(rows).times.any()
+    assert data.history_events(rows).kinds.any()
 
 
 def test_seen_pairs_are_full_histories(data: PreparedData, of_request: dict[int, int]):

@@ -16,15 +16,19 @@ from tfrec.schema import Batch, Columns, Tensors
 
 # Names that stand beside the declared columns: in signatures (`rank` takes a request and item ids),
 # in the prepared tables and in batches.
-_REQUEST_INPUTS = (Tensors.USER_ID, Tensors.HISTORY, Tensors.QUERY, Tensors.ITEM_ID)
+_REQUEST_INPUTS = (
+    Tensors.USER_ID, Tensors.HISTORY, Tensors.HISTORY_KIND, Tensors.HISTORY_TIME, Tensors.TIME,
+    Tensors.QUERY, Tensors.ITEM_ID,
+)  # fmt: skip
 _ITEM_COLUMNS = (Columns.ITEM_ID, Columns.TITLE, Columns.TEXT)
 _USER_COLUMNS = (Columns.USER_ID, Columns.TEXT)
 _EVENT_COLUMNS = (
     Columns.TIME, Columns.TEXT, Columns.LABEL, Columns.WEIGHT, Columns.IS_RANKED,
     Columns.IS_TARGET, Columns.POSITION, Columns.TRUE_PROBABILITY, Columns.SPLIT,
-    Columns.WATCH_TIME, Columns.IMPRESSION, Columns.ROW,
-    Batch.USER_INDEX, Batch.ITEM_INDEX, Batch.TEXT_INDEX, "context", "history_start",
-    "history_end", "sequence", "file", "source_row",
+    Columns.WATCH_TIME, Columns.IMPRESSION, Columns.EVENT_KIND, Columns.RATING, Columns.ROW,
+    Batch.USER_INDEX, Batch.ITEM_INDEX, Batch.TEXT_INDEX, Batch.HISTORY_GAP, Batch.LAST_GAP,
+    Batch.TARGET_WINDOW, Batch.TARGET_PLACE, "context", "history_start", "history_end",
+    Columns.HISTORY_LAST_KIND, "sequence", "file", "source_row",
 )  # fmt: skip
 
 

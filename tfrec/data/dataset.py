@@ -1,13 +1,15 @@
 """The prepared data set: what every later stage reads, as columns on disk.
 
-Four tables and one flat array:
+Four tables and flat arrays:
 
 * ``items.parquet``: the catalogue; row r is item index r + 1 (index 0 is "none or unknown").
 * ``users.parquet``: likewise for users.
 * ``contexts/``: one row per request (user, time, text, context features) with its split and the
   range of the user's history that lies strictly before it.
 * ``examples/``: one row per event that trains or tests: context row, item index, label, weight.
-* ``history_items.npy``: every user's positive items in time order; contexts slice it.
+* ``history_items.npy``: every user's positive items in time order; contexts slice it. Beside it
+  ``history_kinds.npy`` for logs with kinds of events, and ``history_times.npy`` for those with
+  times.
 
 Two more tell what preparation did: ``removed.parquet`` (file and row of each event that was left
 out, and by which step) and ``changes.parquet`` (each missing number that was filled: table, row
@@ -19,6 +21,7 @@ from 0 there, column, old and new).
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -29,9 +32,24 @@ import polars as pl
 
 from tfrec.data.tabular import FeatureEncoder, encode_frame
 from tfrec.errors import ArtefactError
-from tfrec.schema import SPLITS, UNKNOWN_INDEX, Columns
+from tfrec.schema import SPLITS, UNKNOWN_INDEX, UNKNOWN_TIME, Columns
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
+
+
+@dataclass(frozen=True)
+class HistoryEvents:
+    """Histories as arrays [n, length], oldest event first, padded with 0 in front.
+
+    Attributes:
+        items: int32, item indices.
+        kinds: int32, position in `PreparedData.event_kinds` from 1; 0 for unknown.
+        times: int64, microseconds since 1970; `UNKNOWN_TIME` where the log has none.
+    """
+
+    items: np.ndarray
+    kinds: np.ndarray
+    times: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,11 +62,17 @@ class PreparedData:
         texts: Distinct request texts; row 0 is the empty text.
         contexts: user_index (int32), time (Datetime), text_index (int32), query (text),
             history_start and history_end (int64), split (int8, position in `SPLITS`) and typed
-            context features. In a log without time, `time` only orders.
+            context features. In a log without time, `time` only orders. With kinds of events also
+            history_last_kind (int16): the kind of the last item of the history, as of `time`.
         examples: context (int32, row of `contexts`), item_index (int32), label (int8),
             weight (float32), position (int16, 0 for none), is_target and is_ranked (bool),
-            watch_time (float32, NaN where unknown) and true_probability (likewise).
+            watch_time (float32, NaN where unknown) and true_probability (likewise). Where the log
+            has ratings also rating (float32).
         history_items: int32, item indices by user and time.
+        history_kinds: int16, the kind of each; None for logs without kinds.
+        history_times: int64, when each was chosen, microseconds since 1970; None for logs without
+            time.
+        event_kinds: Names of the declared kinds; kind k is the one at k - 1.
         item_features, user_features, context_features: Fitted encoders.
         max_history: Last positive items that a tower sees.
         report: What reading and cleaning counted.
@@ -60,6 +84,9 @@ class PreparedData:
     contexts: pl.DataFrame
     examples: pl.DataFrame
     history_items: np.ndarray
+    history_kinds: np.ndarray | None
+    history_times: np.ndarray | None
+    event_kinds: list[str]
     item_features: list[FeatureEncoder]
     user_features: list[FeatureEncoder]
     context_features: list[FeatureEncoder]
@@ -136,13 +163,69 @@ class PreparedData:
         Returns:
             int32 [n, max_history], padded with 0 in front.
         """
-        start = self.contexts["history_start"].to_numpy()[contexts]
-        end = self.contexts["history_end"].to_numpy()[contexts]
-        at = end[:, None] + np.arange(-self.max_history, 0, dtype=np.int64)
-        if not self.history_items.size:
-            return np.zeros(at.shape, np.int32)
-        items = self.history_items[np.maximum(at, 0)]
-        return np.where(at >= start[:, None], items, 0).astype(np.int32)
+        start, end = self.history_ranges(contexts)
+        return _last_of(self.history_items, start, end, self.max_history, np.int32)
+
+    def history_events(self, contexts: np.ndarray) -> HistoryEvents:
+        """Slices the last `max_history` events before each request, with their kinds and times.
+
+        Args:
+            contexts: int [n], rows of `contexts`.
+
+        Returns:
+            [n, max_history] each.
+        """
+        events = self.slice_history(*self.history_ranges(contexts), self.max_history)
+        if self.history_kinds is not None:
+            last_kind = self.contexts[Columns.HISTORY_LAST_KIND].to_numpy()[contexts]
+            events.kinds[:, -1] = last_kind
+        return events
+
+    def slice_history(self, start: np.ndarray, end: np.ndarray, length: int) -> HistoryEvents:
+        """Slices ranges of the stored histories.
+
+        The kind of each event is the one known when the next stored item is chosen. A request at
+        that moment may see it; for requests before it, `history_events` knows the kind.
+
+        Args:
+            start: int64 [n], positions in `history_items`.
+            end: int64 [n], behind the last of each range.
+            length: Last events to take.
+
+        Returns:
+            [n, length] each.
+        """
+
+        def last_of(values: np.ndarray | None, dtype: type) -> np.ndarray:
+            if values is None:
+                return np.zeros((len(start), length), dtype)
+            return _last_of(values, start, end, length, dtype)
+
+        return HistoryEvents(
+            items=last_of(self.history_items, np.int32),
+            kinds=last_of(self.history_kinds, np.int32),
+            times=last_of(self.history_times, np.int64),
+        )
+
+    def history_ranges(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns where the full histories of requests lie in `history_items`.
+
+        Args:
+            contexts: int [n], rows of `contexts`.
+
+        Returns:
+            int64 [n], the first position, and int64 [n], behind the last one.
+        """
+        start, end = (
+            self.contexts[name].to_numpy()[contexts] for name in ("history_start", "history_end")
+        )
+        return start, end
+
+    def request_times(self, contexts: np.ndarray) -> np.ndarray:
+        """Returns int64 [n], microseconds since 1970; `UNKNOWN_TIME` in logs without time."""
+        if self.history_times is None:
+            return np.full(len(contexts), UNKNOWN_TIME, np.int64)
+        return self.contexts[Columns.TIME].to_physical().to_numpy()[contexts]
 
     def seen_pairs(self, contexts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Lists all items in the full histories of requests.
@@ -153,8 +236,8 @@ class PreparedData:
         Returns:
             Pairs as two int64 arrays: position in `contexts`, and item index.
         """
-        start = self.contexts["history_start"].to_numpy()[contexts].astype(np.int64)
-        lengths = self.contexts["history_end"].to_numpy()[contexts] - start
+        start, end = self.history_ranges(contexts)
+        lengths = end - start
         rows = np.repeat(np.arange(len(contexts)), lengths)
         first = np.repeat(start - np.concatenate([[0], np.cumsum(lengths)[:-1]]), lengths)
         return rows, self.history_items[first + np.arange(len(rows))].astype(np.int64)
@@ -201,21 +284,48 @@ class PreparedData:
             name: [FeatureEncoder(**saved) for saved in meta[f"{name}_features"]]
             for name in ("items", "users", "context")
         }
+        histories: dict[str, Any] = {"kinds": None, "times": None}
+        for name, _ in history_arrays(bool(meta["event_kinds"]), meta["has_times"]):
+            histories[name] = np.load(folder / f"history_{name}.npy")
+            if len(histories[name]) != len(histories["items"]):
+                raise ValueError(f"history_{name}: wanted as many as history_items")
         return cls(
             **frames,
             item_features=encoders["items"],
             user_features=encoders["users"],
             context_features=encoders["context"],
             texts=texts,
-            history_items=np.load(folder / "history_items.npy"),
+            history_items=histories["items"],
+            history_kinds=histories["kinds"],
+            history_times=histories["times"],
+            event_kinds=meta["event_kinds"],
             max_history=meta["max_history"],
             report=meta["report"],
         )
 
 
+def history_arrays(has_kinds: bool, has_times: bool) -> Iterator[tuple[str, str]]:
+    """Lists the flat arrays of a data set: name and type of each, the items first."""
+    yield "items", "<i4"
+    if has_kinds:
+        yield "kinds", "<i2"
+    if has_times:
+        yield "times", "<i8"
+
+
 def part_paths(folder: Path) -> list[Path]:
     """Lists the parts of a table in the order of its rows."""
     return sorted(folder.glob("part-*.parquet"))
+
+
+def _last_of(
+    values: np.ndarray, start: np.ndarray, end: np.ndarray, length: int, dtype: type
+) -> np.ndarray:
+    """Returns the last `length` values of each range, [n, length], padded with 0 in front."""
+    at = end[:, None] + np.arange(-length, 0, dtype=np.int64)
+    if not values.size:
+        return np.zeros(at.shape, dtype)
+    return np.where(at >= start[:, None], values[np.maximum(at, 0)], 0).astype(dtype)
 
 
 def _number_rows(has_row: np.ndarray) -> np.ndarray:

@@ -105,7 +105,7 @@ def same(found: list, expected: list) -> bool:
 def test_events_of_every_role_are_typed():
     typed = run(LOG, **FULL)
     context = {"device": pl.String, "temperature": pl.Float64, "delivery": pl.Float64}
-    assert dict(typed.schema) == SCHEMA | context
+    assert dict(typed.schema) == SCHEMA | {"event_kind": pl.Int16} | context
     nan = math.nan
     expected = {
         "user_id": ["u1", "u2", "u3", "u4"],
@@ -122,12 +122,20 @@ def test_events_of_every_role_are_typed():
         "impression": ["l1", "l1", "", ""],
         "true_probability": [0.0, 1.0, nan, 0.5],
         "split": [SPLITS.index(name) for name in ("train", "validation", "test", "validation")],
+        "event_kind": [1, 2, 3, 2],
         "device": ["phone", "", "", "desktop"],
         "temperature": [20.5, None, None, -3.0],
         "delivery": [1.0, None, None, 2.0],
     }
     for name, values in expected.items():
         assert same(typed[name].to_list(), values), name
+
+
+def test_ratings_are_kept_beside_the_label():
+    typed = run(log(rating=["3", "2.5", " 5 "]), **BY_RATING)
+    assert dict(typed.schema) == SCHEMA | {"rating": pl.Float32}
+    assert typed["rating"].to_list() == [3.0, 2.5, 5.0]
+    assert typed["label"].to_list() == [1, 0, 1]
 
 
 def test_events_of_three_roles_get_defaults():

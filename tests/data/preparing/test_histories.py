@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 
 from tfrec.data.preparing.histories import (
+    Histories,
     build_contexts,
     build_examples,
     build_histories,
@@ -17,14 +18,14 @@ NUM_LOGS = 200
 DEFAULTS: dict[str, Any] = {
     "label": 1, "weight": 1.0, "is_ranked": True, "is_target": True, "text": "", "query": "",
     "position": 0, "watch_time": float("nan"), "impression": "",
-    "true_probability": float("nan"), "split": 0,
+    "true_probability": float("nan"), "split": 0, "event_kind": 0,
 }  # fmt: skip
 TYPES: dict[str, Any] = {
     "user_index": pl.UInt32, "item_index": pl.Int32, "time": pl.Int64, "row": pl.Int64,
     "label": pl.Int8, "weight": pl.Float32, "is_ranked": pl.Boolean, "is_target": pl.Boolean,
     "text": pl.String, "query": pl.String, "position": pl.Int16, "watch_time": pl.Float32,
     "impression": pl.String, "true_probability": pl.Float32, "split": pl.Int8,
-    "age": pl.Float64, "device": pl.String,
+    "age": pl.Float64, "device": pl.String, "event_kind": pl.Int16,
 }  # fmt: skip
 FEATURES = ["age", "device"]
 
@@ -71,11 +72,18 @@ def random_shard(seed: int, ordered: bool) -> pl.DataFrame:
                 "impression": str(rng.choice(["", "i1"])),
                 "age": [None, 1.0, 2.0][rng.integers(3)],
                 "split": int(split_of[time]),
+                "event_kind": int(rng.integers(1, 5)),
             }
             for time in times
         ]
     rows.sort(key=lambda row: row["user_index"])
     return shard(rows)
+
+
+def ranges(log: pl.DataFrame, contexts: pl.DataFrame, ordered: bool) -> tuple[np.ndarray, ...]:
+    """Returns the stored items, and where each history starts and ends."""
+    found = build_histories(log, contexts, ordered)
+    return found.items, found.start, found.end
 
 
 def expected_history(log: list[dict[str, Any]], user: int, time: int, split: int) -> list[int]:
@@ -183,7 +191,7 @@ def test_histories_end_strictly_before_the_request():
         query=["", "", "red", "", "", ""],
     )  # fmt: skip
     contexts, log = build_contexts(log, FEATURES)
-    items, starts, ends = build_histories(log, contexts, ordered=True)
+    items, starts, ends = ranges(log, contexts, ordered=True)
     histories = [items[start:end].tolist() for start, end in zip(starts, ends, strict=True)]
     # Two requests at instant 2 see neither their own item nor each other's.
     assert histories == [[], [7], [7], [7, 8, 9], [], [5]]
@@ -196,7 +204,7 @@ def test_item_that_follows_itself_is_stored_once():
         label=[1, 0, 1, 1, 1, 1, 1],
     )  # fmt: skip
     contexts, log = build_contexts(log, FEATURES)
-    items, _, ends = build_histories(log, contexts, ordered=True)
+    items, _, ends = ranges(log, contexts, ordered=True)
     assert items.tolist() == [7, 9, 7, 7]  # the last is user 2's
     assert ends.tolist() == [0, 1, 1, 1, 1, 2, 3]
 
@@ -206,7 +214,7 @@ def test_history_of_unordered_splits_hides_later_splits():
         (1, 1, 7), (1, 2, 8), (1, 3, 9), (1, 4, 7), (1, 5, 7), split=[2, 0, 1, 0, 2]
     )  # fmt: skip
     contexts, log = build_contexts(log, FEATURES)
-    items, starts, ends = build_histories(log, contexts, ordered=False)
+    items, starts, ends = ranges(log, contexts, ordered=False)
     histories = [items[start:end].tolist() for start, end in zip(starts, ends, strict=True)]
     # Validation (the third) sees no test item, train (the fourth) only train items, test sees all.
     assert histories == [[], [], [8], [8], [7, 8, 9, 7]]
@@ -217,7 +225,7 @@ def test_histories_of_random_logs_are_what_a_request_may_see(ordered: bool):
     num_tied = 0
     for seed in range(NUM_LOGS):
         contexts, log = build_contexts(random_shard(seed, ordered), FEATURES)
-        items, starts, ends = build_histories(log, contexts, ordered)
+        items, starts, ends = ranges(log, contexts, ordered)
         rows = log.to_dicts()
         for number, context in enumerate(contexts.to_dicts()):
             user, time, split = context["user_index"], context["time"], context["split"]
@@ -232,11 +240,98 @@ def test_histories_of_ordered_splits_do_not_depend_on_the_way_they_are_stored():
         contexts, log = build_contexts(random_shard(seed, ordered=True), FEATURES)
         one, three = (
             [items[start:end].tolist() for start, end in zip(starts, ends, strict=True)]
-            for items, starts, ends in (
-                build_histories(log, contexts, ordered) for ordered in (True, False)
-            )
+            for items, starts, ends in (ranges(log, contexts, ordered) for ordered in (True, False))
         )
         assert one == three, seed
+
+
+# Kinds and times
+
+
+def expected_events(
+    log: list[dict[str, Any]], user: int, time: int, split: int
+) -> list[tuple[int, int, int]]:
+    """Item, kind and time of what a request may see, by definition: one event after the other."""
+    history: list[list[dict[str, Any]]] = []
+    for event in log:
+        is_own = event["user_index"] == user and event["label"] == 1
+        if not is_own or event["time"] >= time or event["split"] > split:
+            continue
+        if history and history[-1][0]["item_index"] == event["item_index"]:
+            history[-1].append(event)
+        else:
+            history.append([event])
+    found = []
+    for number, visits in enumerate(history):
+        until = history[number + 1][0]["time"] if number + 1 < len(history) else time
+        known = [visit for visit in visits if visit["time"] < until] or visits[:1]
+        found.append((visits[0]["item_index"], known[-1]["event_kind"], visits[0]["time"]))
+    return found
+
+
+def events_of(found: Histories, number: int) -> list[tuple[int, int, int]]:
+    """Returns item, kind and time of what a request is given."""
+    at = slice(found.start[number], found.end[number])
+    kinds = found.kinds[at].tolist()
+    kinds[-1:] = [int(found.last_kind[number])] * len(kinds[-1:])
+    return list(zip(found.items[at].tolist(), kinds, found.times[at].tolist(), strict=True))
+
+
+def test_request_between_click_and_cart_knows_the_click():
+    log = events(
+        (1, 1, 7), (1, 2, 3), (1, 3, 7), (1, 4, 3), (1, 5, 8), (1, 6, 3),
+        label=[1, 0, 1, 0, 1, 0], event_kind=[1, 4, 2, 4, 1, 4],
+    )  # fmt: skip
+    contexts, log = build_contexts(log, FEATURES)
+    found = build_histories(log, contexts, ordered=True)
+    histories = [events_of(found, number) for number in range(contexts.height)]
+    click, cart, other = (7, 1, 1), (7, 2, 1), (8, 1, 5)
+    assert histories == [[], [click], [click], [cart], [cart], [cart, other]]
+    assert (found.kinds.dtype, found.times.dtype, found.last_kind.dtype) == (
+        np.int16, np.int64, np.int16,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_kinds_and_times_of_random_logs_are_what_a_request_may_know(ordered: bool):
+    num_changed = 0
+    for seed in range(NUM_LOGS):
+        contexts, log = build_contexts(random_shard(seed, ordered), FEATURES)
+        found = build_histories(log, contexts, ordered)
+        rows = log.to_dicts()
+        for number, context in enumerate(contexts.to_dicts()):
+            user, time, split = context["user_index"], context["time"], context["split"]
+            expected = expected_events(rows, user, time, split)
+            assert events_of(found, number) == expected, (seed, number)
+            at = slice(found.start[number], found.end[number])
+            num_changed += found.kinds[at].tolist() != [kind for _, kind, _ in expected]
+    assert num_changed > NUM_LOGS // 4  # some requests came before a later kind of the same item
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+def test_stored_kinds_are_what_each_target_may_know(ordered: bool):
+    """Sequences read the stored kinds, without those that a request keeps."""
+    num_targets = 0
+    for seed in range(NUM_LOGS):
+        log = mark_targets(random_shard(seed, ordered))
+        contexts, log = build_contexts(log, FEATURES)
+        found = build_histories(log, contexts, ordered)
+        rows = log.to_dicts()
+        for event in rows:
+            if event["is_target"]:
+                number = event["context"]
+                expected = expected_events(rows, event["user_index"], event["time"], event["split"])
+                kinds = found.kinds[found.start[number] : found.end[number]].tolist()
+                assert kinds == [kind for _, kind, _ in expected], (seed, number)
+                num_targets += 1
+    assert num_targets > NUM_LOGS
+
+
+def test_log_without_kinds_has_kind_zero():
+    contexts, log = build_contexts(random_shard(0, True).drop("event_kind"), FEATURES)
+    found = build_histories(log, contexts, ordered=True)
+    assert not found.kinds.any()
+    assert not found.last_kind.any()
 
 
 # Examples
@@ -263,6 +358,12 @@ def test_examples_are_targets_and_ranked_events():
     assert examples.schema["context"] == examples.schema["item_index"] == pl.Int32
 
 
+def test_examples_have_ratings_where_the_log_has():
+    _, log = build_contexts(events((1, 1, 7), (1, 2, 8)), FEATURES)
+    log = log.with_columns(rating=pl.Series([4.5, 1.0], dtype=pl.Float32))
+    assert build_examples(log)["rating"].to_list() == [4.5, 1.0]
+
+
 # Pieces
 
 
@@ -282,4 +383,4 @@ def test_shard_without_events_gives_empty_tables():
     contexts, log = build_contexts(log, FEATURES)
     assert contexts.height == log.height == build_examples(log).height == 0
     for ordered in (True, False):
-        assert [part.tolist() for part in build_histories(log, contexts, ordered)] == [[], [], []]
+        assert [part.tolist() for part in ranges(log, contexts, ordered)] == [[], [], []]

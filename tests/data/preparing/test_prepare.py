@@ -123,6 +123,8 @@ def test_labels_from_ratings_start_at_the_threshold(
     examples = run(log, events={"rating": "stars", "positive_rating": 4.0}).data.examples
     assert examples["label"].to_list() == labels
     assert examples["is_target"].to_list() == [label == 1 for label in labels]
+    assert examples["rating"].to_list() == pytest.approx([float(rating) for rating in ratings])
+    assert examples["rating"].dtype == pl.Float32
 
 
 def test_labels_without_declaration_are_all_positive(run: Callable):

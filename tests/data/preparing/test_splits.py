@@ -96,7 +96,13 @@ def finish(log: pl.DataFrame, rule: Split) -> tuple[pl.DataFrame, pl.DataFrame, 
     if rule in (RULES["random"], RULES["k_fold"]):
         log = log.filter(~pl.Series(find_repeated_pairs(log)))
     contexts, log = build_contexts(mark_targets(log), [])
-    return log, contexts, build_histories(log, contexts, is_ordered(rule))
+    return log, contexts, ranges(log, contexts, is_ordered(rule))
+
+
+def ranges(log: pl.DataFrame, contexts: pl.DataFrame, ordered: bool) -> tuple:
+    """Returns the stored items, and where each history starts and ends."""
+    found = build_histories(log, contexts, ordered)
+    return found.items, found.start, found.end
 
 
 def by_user(rows: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
@@ -579,7 +585,7 @@ def test_histories_that_reach_too_far_are_found(name: str):
 def test_leaks_of_torn_instants_are_counted():
     for seed in range(NUM_LOGS):
         contexts, log = build_contexts(random_shard(seed), [])  # any split for any event
-        histories = build_histories(log, contexts, ordered=False)
+        histories = ranges(log, contexts, ordered=False)
         found = measure_leaks(log, contexts, *histories)
         assert found == expected_leaks(log, contexts, *histories), seed
 
@@ -587,7 +593,7 @@ def test_leaks_of_torn_instants_are_counted():
 def test_label_of_the_same_instant_in_its_history_is_found():
     log = split_shard(events((1, 1, 7), (1, 2, 7), (1, 2, 8), (1, 2, 7)), Split())
     contexts, log = build_contexts(log, [])
-    items, starts, ends = build_histories(log, contexts, ordered=True)
+    items, starts, ends = ranges(log, contexts, ordered=True)
     assert items.tolist() == [7, 8, 7]
     found = measure_leaks(log, contexts, items, starts, ends)
     assert found["labels_in_history"] == 0
@@ -609,7 +615,7 @@ def test_leaks_of_parts_merge_to_those_of_the_whole(name: str):
 
 def measure(log: pl.DataFrame) -> dict[str, int]:
     contexts, log = build_contexts(log, [])
-    return measure_leaks(log, contexts, *build_histories(log, contexts, ordered=False))
+    return measure_leaks(log, contexts, *ranges(log, contexts, ordered=False))
 
 
 @pytest.mark.parametrize("name", ORDERED)

@@ -52,8 +52,10 @@ def type_events(
         n rows: user_id, item_id (String, null in dropped rows), time (Datetime("us"), null without
         one), sequence (Int64, 0), label (Int8), weight (Float32), is_ranked, is_target (Boolean),
         query (String, ""), position (Int16, 0), watch_time (Float32, NaN), impression (String, ""),
-        true_probability (Float32, NaN), split (Int8, position in `SPLITS`, -1), then the context
-        features. What stands behind the comma says that nothing is known.
+        true_probability (Float32, NaN), split (Int8, position in `SPLITS`, -1), where they are
+        declared event_kind (Int16, position in `kinds` from 1, 0 in dropped rows) and rating
+        (Float32, NaN in dropped rows), then the context features. What stands behind the comma says
+        that nothing is known.
 
     Raises:
         DataError: A declared column is missing or of a wrong kind, or a cell does not fit and is
@@ -68,7 +70,9 @@ def type_events(
     if declared.sequence:
         sequence = to_whole_numbers(checks, declared.sequence).fill_null(0)
     watch_time = _watch_time(checks, declared)
-    label, weight, is_ranked, is_target = _labels(checks, declared, watch_time)
+    kind = _kind_number(checks, declared)
+    rating = to_numbers(checks, declared.rating, reject=True) if declared.rating else None
+    label, weight, is_ranked, is_target = _labels(checks, declared, kind, rating, watch_time)
     query = impression = no_text
     if declared.query:
         query = to_text(checks, declared.query)
@@ -94,6 +98,8 @@ def type_events(
             impression.alias(Columns.IMPRESSION),
             _probability(checks, declared.true_probability).alias(Columns.TRUE_PROBABILITY),
             split.alias(Columns.SPLIT),
+            *([] if kind is None else [_stored_kind(kind)]),
+            *([] if rating is None else [_stored_rating(rating)]),
             *type_features(checks, declared.context),
         ]
     )
@@ -138,23 +144,26 @@ def _watch_time(checks: RowChecks, declared: Events) -> pl.Series:
 
 
 def _labels(
-    checks: RowChecks, declared: Events, watch_time: pl.Series
+    checks: RowChecks,
+    declared: Events,
+    kind: pl.Series | None,
+    rating: pl.Series | None,
+    watch_time: pl.Series,
 ) -> tuple[pl.Series, pl.Series, pl.Series, pl.Series]:
     """Returns label, weight, is_ranked and is_target; null in rejected rows."""
     weight = _zeros(checks, pl.Float64) + 1
     is_ranked = is_target = weight > 0
     label = _zeros(checks, pl.Int8) + 1
-    if declared.kind:
-        number = _kind_number(checks, declared.kind, list(declared.kinds))
+    if kind is not None:
         kinds = declared.kinds.values()
-        label = pl.Series([kind.label for kind in kinds], dtype=pl.Int8).gather(number)
-        weight = pl.Series([kind.weight for kind in kinds], dtype=pl.Float64).gather(number)
-        is_ranked = pl.Series([kind.ranked for kind in kinds]).gather(number)
-        is_target = pl.Series([kind.target for kind in kinds]).gather(number)
+        label = pl.Series([each.label for each in kinds], dtype=pl.Int8).gather(kind)
+        weight = pl.Series([each.weight for each in kinds], dtype=pl.Float64).gather(kind)
+        is_ranked = pl.Series([each.ranked for each in kinds]).gather(kind)
+        is_target = pl.Series([each.target for each in kinds]).gather(kind)
     elif declared.label:
         label = to_labels(checks, declared.label)
-    elif declared.rating:
-        label = to_numbers(checks, declared.rating, reject=True) >= declared.positive_rating
+    elif rating is not None:
+        label = rating >= declared.positive_rating
     elif declared.positive_watch_time is not None:
         label = watch_time >= declared.positive_watch_time
     if declared.weight:
@@ -162,12 +171,23 @@ def _labels(
     return label, weight, is_ranked, is_target
 
 
-def _kind_number(checks: RowChecks, column: str, known: list[str]) -> pl.Series:
-    """Returns the position in `known` of each row's kind; null in rejected rows."""
-    kinds = to_text(checks, column).str.strip_chars()
+def _kind_number(checks: RowChecks, declared: Events) -> pl.Series | None:
+    """Returns the position in `kinds` of each row's kind; null in rejected rows."""
+    if declared.kind is None:
+        return None
+    known = list(declared.kinds)
+    kinds = to_text(checks, declared.kind).str.strip_chars()
     number = kinds.cast(pl.Enum(known), strict=False).to_physical().cast(pl.UInt32)
-    checks.reject(number.is_null(), column, f"one of {', '.join(known)}")
+    checks.reject(number.is_null(), declared.kind, f"one of {', '.join(known)}")
     return number
+
+
+def _stored_kind(number: pl.Series) -> pl.Series:
+    return (number.cast(pl.Int16) + 1).fill_null(0).alias(Columns.EVENT_KIND)
+
+
+def _stored_rating(rating: pl.Series) -> pl.Series:
+    return rating.cast(pl.Float32).fill_null(np.nan).alias(Columns.RATING)
 
 
 def _given_split(checks: RowChecks, column: str) -> pl.Series:

@@ -22,7 +22,7 @@ _MAX_VALUE_CHARS = 40
 _DECLARED = (
     Columns.USER_ID, Columns.ITEM_ID, Columns.TIME, "sequence", Columns.LABEL, Columns.WEIGHT,
     Columns.IS_RANKED, Columns.IS_TARGET, Columns.QUERY, Columns.POSITION, Columns.WATCH_TIME,
-    Columns.IMPRESSION, Columns.TRUE_PROBABILITY, Columns.SPLIT,
+    Columns.IMPRESSION, Columns.TRUE_PROBABILITY, Columns.SPLIT, Columns.RATING,
 )  # fmt: skip
 
 Facts = dict[str, Any]

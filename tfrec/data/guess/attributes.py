@@ -19,7 +19,8 @@ from tfrec.schema import Columns, Tensors
 
 _RESERVED_OF_ITEMS = (Columns.ITEM_ID, Columns.TITLE, Columns.TEXT)
 _RESERVED_OF_USERS = (
-    Columns.USER_ID, Columns.TEXT, Columns.ITEM_ID, Tensors.HISTORY, Tensors.QUERY,
+    Columns.USER_ID, Columns.TEXT, Columns.ITEM_ID, Tensors.HISTORY, Tensors.HISTORY_KIND,
+    Tensors.HISTORY_TIME, Tensors.TIME, Tensors.QUERY,
 )  # fmt: skip
 # A table is held in memory as a whole; a log of this size is none.
 _MAX_TABLE_BYTES = 200_000_000

@@ -193,7 +193,7 @@ class EventScan:
                 "an item of the catalogue",
                 "Add the item or set data.unknown_items: drop.",
             )
-        self.profile.add(events)
+        self.profile.add(events.drop(Columns.EVENT_KIND, strict=False))  # numbers of no meaning
         numbers = np.arange(self.num_read, self.num_read + events.height)
         self.num_read += events.height
         events = events.with_columns(

@@ -12,6 +12,7 @@ import polars as pl
 from tfrec.config import Config
 from tfrec.data.checking.catalogue import join_text
 from tfrec.data.preparing.histories import (
+    Histories,
     build_contexts,
     build_examples,
     build_histories,
@@ -35,12 +36,12 @@ class ShardParts:
     Attributes:
         contexts: Requests; see `PreparedData.contexts`. Histories count from this shard's first.
         examples: See `PreparedData.examples`; ``context`` counts from this shard's first.
-        history_items: int32, positive items by user and time.
+        histories: Positive items by user and time, with kinds and times.
     """
 
     contexts: pl.DataFrame
     examples: pl.DataFrame
-    history_items: np.ndarray
+    histories: Histories
 
 
 class ShardBuilder:
@@ -106,10 +107,11 @@ class ShardBuilder:
         events = fill_interpolated(events, declared)
         features = [*declared, *map(filled_column, interpolated_features(declared))]
         contexts, events = build_contexts(events, features)
-        history_items, starts, ends = build_histories(events, contexts, ordered)
+        histories = build_histories(events, contexts, ordered)
         examples = build_examples(events)
-        leaks = measure_leaks(events, contexts, history_items, starts, ends)
+        leaks = measure_leaks(events, contexts, histories.items, histories.start, histories.end)
         self._leaks = merge_leaks(self._leaks, leaks)
+        last_kind = pl.Series(Columns.HISTORY_LAST_KIND, histories.last_kind)
         contexts = contexts.select(
             pl.col(Batch.USER_INDEX).cast(pl.Int32),
             pl.col(Columns.TIME).cast(pl.Datetime("us")),
@@ -117,11 +119,12 @@ class ShardBuilder:
             Columns.QUERY,
             *features,
             Columns.SPLIT,
-            pl.Series("history_start", starts, dtype=pl.Int64),
-            pl.Series("history_end", ends, dtype=pl.Int64),
+            pl.Series("history_start", histories.start, dtype=pl.Int64),
+            pl.Series("history_end", histories.end, dtype=pl.Int64),
+            *([last_kind] if data.events.kind else []),
         )
         self._count(contexts, examples, events)
-        return ShardParts(contexts, examples, history_items)
+        return ShardParts(contexts, examples, histories)
 
     def report(self) -> dict[str, Any]:
         """Returns the parts ``split``, ``leaks``, ``histories`` and ``warnings``."""

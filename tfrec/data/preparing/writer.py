@@ -11,7 +11,7 @@ import polars as pl
 
 import tfrec
 from tfrec.config import Data, Features
-from tfrec.data.dataset import FORMAT_VERSION, part_paths
+from tfrec.data.dataset import FORMAT_VERSION, history_arrays, part_paths
 from tfrec.data.preparing.impute import fill_nearest, list_filled
 from tfrec.data.preparing.shards import ShardParts
 from tfrec.data.preparing.spill import disk_errors
@@ -39,7 +39,8 @@ class PreparedWriter:
         self._num_contexts = 0
         self._num_examples = 0
         self._num_parts = 0
-        self._history: list[np.ndarray] = []
+        arrays = history_arrays(bool(data.events.kind), bool(data.events.time))
+        self._histories: dict[tuple[str, str], list[np.ndarray]] = {array: [] for array in arrays}
         self._history_length = 0
         self._changes: list[pl.DataFrame] = []
         self._is_train_item = np.zeros(items.height, bool)
@@ -67,8 +68,9 @@ class PreparedWriter:
         self._num_parts += 1
         self._num_contexts += contexts.height
         self._num_examples += examples.height
-        self._history.append(parts.history_items)
-        self._history_length += len(parts.history_items)
+        for (name, _), kept in self._histories.items():
+            kept.append(getattr(parts.histories, name))
+        self._history_length += len(parts.histories.items)
 
     def finish(self, texts: pl.Series, report: dict[str, Any]) -> dict[str, Any]:
         """Learns the features on train, writes the rest and last of all ``prepared.json``.
@@ -94,7 +96,8 @@ class PreparedWriter:
         users.write_parquet(self._folder / "users.parquet")
         pl.DataFrame({"text": texts}).write_parquet(self._folder / "texts.parquet")
         pl.concat(self._changes).write_parquet(self._folder / "changes.parquet")
-        _save_parts(self._folder / "history_items.npy", self._history)
+        for (name, dtype), arrays in self._histories.items():
+            _save_parts(self._folder / f"history_{name}.npy", arrays, dtype)
         encoders = {
             "items": fit_features(declared.item_features, items.filter(self._is_train_item)),
             "users": fit_features(declared.users.features, users.filter(self._is_train_user)),
@@ -109,6 +112,8 @@ class PreparedWriter:
             "format_version": FORMAT_VERSION,
             "tfrec": tfrec.__version__,
             "max_history": declared.max_history,
+            "event_kinds": list(declared.events.kinds),
+            "has_times": declared.events.time is not None,
             "rows": {"contexts": self._num_contexts, "examples": self._num_examples},
             **{
                 f"{table}_features": [encoder.to_dict() for encoder in learned]
@@ -148,14 +153,14 @@ class PreparedWriter:
         return pl.scan_parquet(part_paths(self._folder / "contexts"), glob=False)
 
 
-def _save_parts(path: Path, parts: list[np.ndarray]) -> None:
-    """Writes int32 arrays as one; unlike `np.save` it keeps the reason of an error."""
+def _save_parts(path: Path, parts: list[np.ndarray], dtype: str) -> None:
+    """Writes flat arrays as one; unlike `np.save` it keeps the reason of an error."""
     shape = (sum(map(len, parts)),)
     with path.open("wb") as file:
-        header = {"descr": "<i4", "fortran_order": False, "shape": shape}
+        header = {"descr": dtype, "fortran_order": False, "shape": shape}
         np.lib.format.write_array_header_1_0(file, header)
         for part in parts:
-            file.write(part.astype("<i4").data)
+            file.write(part.astype(dtype).data)
 
 
 def _describe(encoders: list[FeatureEncoder], frame: pl.DataFrame) -> dict[str, Any]:
