@@ -1,13 +1,16 @@
 import gc
+import itertools
 import threading
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfrec.data.dataset import PreparedData
 from tfrec.environment import start_tensorflow
-from tfrec.features.batches import epoch_batches, num_batches
+from tfrec.features.batches import InputTables, epoch_batches, num_batches
 
 NUM_ROWS, BATCH, SEED = 53, 10, 4
 
@@ -168,3 +171,59 @@ def test_error_while_gathering_is_told():
 
     with pytest.raises(tf.errors.OpError, match="row 3 cannot be read"):
         list(epoch_batches(gather, np.arange(NUM_ROWS), BATCH, SEED, 0))
+
+
+# Requests
+
+NO_TOKENS = np.zeros((1, 1), np.int32)
+
+
+def test_requests_hold_kinds_and_gaps_only_if_asked_for(data: PreparedData):
+    rows = np.arange(data.contexts.height)
+    plain = InputTables(data, NO_TOKENS, NO_TOKENS).requests(rows)
+    assert set(plain) == {"user_index", "text_index", "history", "heat"}
+    with_kinds = InputTables(data, NO_TOKENS, NO_TOKENS, event_kinds=True).requests(rows)
+    assert set(with_kinds) - set(plain) == {"history_kind"}
+    with_gaps = InputTables(data, NO_TOKENS, NO_TOKENS, time_gaps=True).requests(rows)
+    assert set(with_gaps) - set(plain) == {"history_gap", "last_gap"}
+    for name, values in plain.items():
+        np.testing.assert_array_equal(with_kinds[name], values)
+        np.testing.assert_array_equal(with_gaps[name], values)
+    assert InputTables(data, NO_TOKENS, NO_TOKENS).history_lengths(rows).tolist() == [
+        int(number) for number in (plain["history"] > 0).sum(axis=1)
+    ]
+
+
+def expected_bucket(earlier: int, later: int) -> int:
+    """The number of binary digits of the seconds between two moments in microseconds."""
+    return max(later // 10**6 - earlier // 10**6, 1).bit_length()
+
+
+def test_gaps_of_requests_are_those_of_the_log(data: PreparedData):
+    rows = np.arange(data.contexts.height)
+    tables = InputTables(data, NO_TOKENS, NO_TOKENS, time_gaps=True, event_kinds=True)
+    requests = tables.requests(rows)
+    asked = data.contexts["time"].to_physical().to_list()
+    num_known = 0
+    for row in rows:
+        start, end = data.contexts.select("history_start", "history_end").row(int(row))
+        times = data.history_times[max(start, end - 6) : end].tolist()
+        gaps = [0, *(expected_bucket(a, b) for a, b in itertools.pairwise(times))][: len(times)]
+        assert requests["history_gap"][row].tolist() == [0] * (6 - len(gaps)) + gaps
+        last = expected_bucket(times[-1], asked[row]) if times else 0
+        assert requests["last_gap"][row] == last
+        kinds = data.history_events(np.array([row])).kinds[0]
+        assert requests["history_kind"][row].tolist() == kinds.tolist()
+        num_known += bool(times)
+    assert num_known > 50
+    assert {requests[f"history_{name}"].dtype.name for name in ("gap", "kind")} == {"int32"}
+    assert requests["last_gap"].dtype == np.int32
+
+
+def test_gaps_of_a_log_without_times_are_unknown(prepare_log: Callable, make_log: Callable):
+    data = prepare_log(make_log(0), time=False)
+    tables = InputTables(data, NO_TOKENS, NO_TOKENS, time_gaps=True)
+    requests = tables.requests(np.arange(data.contexts.height))
+    assert requests["history"].any()
+    assert not requests["history_gap"].any()
+    assert not requests["last_gap"].any()

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
-from tfrec.data.dataset import PreparedData
+from tfrec.data.dataset import HistoryEvents, PreparedData
+from tfrec.features.time_gaps import gap_buckets, history_gaps
 from tfrec.schema import Batch
 
 Gather = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 """From int [n], rows, to arrays by name, [n, ...] each; gives the same for the same rows."""
 
 _PREFETCH = 2
+_MICROSECONDS = 1_000_000
 
 
 class InputTables:
@@ -24,6 +27,8 @@ class InputTables:
         data: The prepared data set.
         item_tokens: int32 [num_items + 1, length].
         text_tokens: int32 [num_texts, length], row 0 the empty text.
+        event_kinds: Whether requests and windows have the kinds of events.
+        time_gaps: Whether they have the times between events, in the buckets of `time_gaps`.
 
     Attributes:
         item_tokens, text_tokens: As given, as tensors.
@@ -35,9 +40,17 @@ class InputTables:
     """
 
     def __init__(
-        self, data: PreparedData, item_tokens: np.ndarray, text_tokens: np.ndarray
+        self,
+        data: PreparedData,
+        item_tokens: np.ndarray,
+        text_tokens: np.ndarray,
+        *,
+        event_kinds: bool = False,
+        time_gaps: bool = False,
     ) -> None:
         self._data = data
+        self._has_kinds = event_kinds
+        self._has_gaps = time_gaps
         self._context_features = data.context_inputs
         self.item_tokens = tf.constant(item_tokens)
         self.text_tokens = tf.constant(text_tokens)
@@ -53,14 +66,61 @@ class InputTables:
             contexts: int [n], rows of the prepared contexts.
 
         Returns:
-            ``user_index`` and ``text_index``, int32 [n], ``history``, int32 [n, max_history], and
-            the request features under their names.
+            ``history``, int32 [n, max_history], padded with 0 in front; if asked for, also
+            ``history_kind`` and ``history_gap``, likewise; and the `request_fields`.
         """
-        return {
+        if self._has_kinds or self._has_gaps:
+            histories = self._history_arrays(self._data.history_events(contexts))
+        else:
+            histories = {Batch.HISTORY: self._data.histories(contexts)}
+        return {**self.request_fields(contexts), **histories}
+
+    def request_fields(self, contexts: np.ndarray) -> dict[str, np.ndarray]:
+        """Gathers what n requests are beside their histories.
+
+        Args:
+            contexts: int [n], rows of the prepared contexts.
+
+        Returns:
+            ``user_index`` and ``text_index``, int32 [n]; the request features under their names; if
+            asked for, ``last_gap``, int32 [n], bucket of the time since the last event, 0 without.
+        """
+        fields = {
             **self.request_rows(contexts),
             Batch.TEXT_INDEX: self._data.contexts["text_index"].to_numpy()[contexts],
-            Batch.HISTORY: self._data.histories(contexts),
         }
+        if self._has_gaps:
+            last = self._data.slice_history(*self._data.history_ranges(contexts), 1).times[:, 0]
+            asked = self._data.request_times(contexts)
+            fields[Batch.LAST_GAP] = gap_buckets(last // _MICROSECONDS, asked // _MICROSECONDS)
+        return fields
+
+    def windows(self, first: np.ndarray, last: np.ndarray, length: int) -> dict[str, np.ndarray]:
+        """Gathers n ranges of the stored histories.
+
+        Args:
+            first: int64 [n], positions in `PreparedData.history_items`.
+            last: int64 [n], behind the last event.
+            length: Last events to take.
+
+        Returns:
+            ``history`` int32 [n, length], padded with 0 in front; if asked for, also
+            ``history_kind`` and ``history_gap``.
+        """
+        return self._history_arrays(self._data.slice_history(first, last, length))
+
+    def history_lengths(self, contexts: np.ndarray) -> np.ndarray:
+        """Returns int64 [n], the items in ``history``: at most `max_history`."""
+        start, end = self._data.history_ranges(contexts)
+        return np.minimum(end - start, self._data.max_history)
+
+    def _history_arrays(self, events: HistoryEvents) -> dict[str, np.ndarray]:
+        arrays = {Batch.HISTORY: events.items}
+        if self._has_kinds:
+            arrays[Batch.HISTORY_KIND] = events.kinds
+        if self._has_gaps:
+            arrays[Batch.HISTORY_GAP] = history_gaps(events.times // _MICROSECONDS)
+        return arrays
 
     def request_rows(self, contexts: np.ndarray) -> dict[str, np.ndarray]:
         """Gathers what `request_features` needs: ``user_index`` and the request features."""
@@ -112,6 +172,23 @@ def epoch_batches(
         What `gather` gives, as tensors [batch, ...] by name with fixed types.
     """
     source = _EpochSource(gather, rows, batch_size, seed, epoch)
+    return dataset_of_steps(source, first_step, num_batches(len(rows), batch_size))
+
+
+class StepSource(Protocol):
+    """Arrays for each step of an epoch, the same whenever they are asked for."""
+
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """Returns name, shape and type of each array."""
+        ...
+
+    def arrays(self, step: int) -> list[np.ndarray]:
+        """Returns the arrays of a step, in the order of the signature."""
+        ...
+
+
+def dataset_of_steps(source: StepSource, first_step: int, num_steps: int) -> tf.data.Dataset:
+    """Returns the batches of steps `first_step` up to `num_steps`, made in the background."""
     signature = source.signature()
     # TensorFlow holds functions of Python that a graph may call for as long as the process lives.
     # A weak reference keeps it from holding the data set with them.
@@ -130,7 +207,7 @@ def epoch_batches(
             array.set_shape(spec.shape)
         return dict(zip(signature, arrays, strict=True))
 
-    steps = tf.data.Dataset.range(first_step, num_batches(len(rows), batch_size))
+    steps = tf.data.Dataset.range(first_step, num_steps)
     dataset = steps.map(batch_at).prefetch(_PREFETCH)
     dataset.source = source  # lives as long as the dataset, and as what is derived from it
     return dataset
