@@ -15,6 +15,8 @@ from tfrec.export.signatures import TensorInfo, build_signatures
 from tfrec.recommender import Recommender
 from tfrec.schema import Columns, Signatures, Tensors
 
+_MICROSECONDS = 1_000_000
+
 
 def replay_requests(
     data: PreparedData, config: Config, recommender: Recommender
@@ -50,14 +52,7 @@ def replay_requests(
 
 def neutral_request(inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
     """Returns one row that says nothing: unknown user, empty history, no query, no features."""
-    return {
-        name: np.full(
-            [1, *(size if size is not None else 1 for size in info.shape[1:])],
-            info.neutral,
-            dtype=object if info.dtype == "string" else np.float32,
-        )
-        for name, info in inputs.items()
-    }
+    return {name: info.neutral_values(1) for name, info in inputs.items()}
 
 
 def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> dict[str, np.ndarray]:
@@ -65,11 +60,19 @@ def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> di
     frame = data.contexts[contexts]
     users = data.users[frame["user_index"].to_numpy() - 1]
     item_ids = np.array(["", *data.items[Columns.ITEM_ID].to_list()], dtype=object)
+    events = data.history_events(contexts)
     request = {
         Tensors.USER_ID: _texts(users[Columns.USER_ID]),
-        Tensors.HISTORY: item_ids[data.histories(contexts)],
+        Tensors.HISTORY: item_ids[events.items],
         Tensors.QUERY: _texts(frame[Columns.QUERY]),
     }
+    history = config.retrieval.user.history
+    if history.event_kinds:
+        kinds = np.array(["", *data.event_kinds], dtype=object)
+        request[Tensors.HISTORY_KIND] = kinds[events.kinds]
+    if history.time_gaps:
+        request[Tensors.HISTORY_TIME] = events.times // _MICROSECONDS
+        request[Tensors.TIME] = data.request_times(contexts) // _MICROSECONDS
     request |= _raw_text(config.data.users.text, users[Columns.TEXT])
     request |= {e.name: _raw_feature(users[e.name], e.type) for e in data.user_features}
     return request | {e.name: _raw_feature(frame[e.name], e.type) for e in data.context_features}

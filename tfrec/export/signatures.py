@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tfrec.data.tabular import FeatureEncoder
@@ -20,7 +21,7 @@ class TensorInfo:
 
     Attributes:
         name: Key in requests and answers.
-        dtype: ``string`` or ``float32``.
+        dtype: ``string``, ``float32`` or ``int64``.
         shape: Dimensions; None where any size is allowed.
         meaning: For people.
         neutral: Value that says "unknown"; None for outputs.
@@ -31,6 +32,11 @@ class TensorInfo:
     shape: list[int | None]
     meaning: str
     neutral: str | float | None = None
+
+    def neutral_values(self, batch: int) -> np.ndarray:
+        """Returns what says "unknown", [batch, ...], with 1 for dimensions of any size."""
+        shape = [batch, *(1 if size is None else size for size in self.shape[1:])]
+        return np.full(shape, self.neutral, object if self.dtype == "string" else self.dtype)
 
     def spec(self) -> tf.TensorSpec:
         """Returns the TensorFlow form."""
@@ -119,8 +125,35 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
     ]
 
 
+_OF_HISTORY = "for each item of `history`, or for the last of them"
+_HISTORY_KIND = (
+    TensorInfo(
+        Tensors.HISTORY_KIND,
+        "string",
+        [None, None],
+        f"Kind of event {_OF_HISTORY}; '' for unknown. Of several events with one item in a row, "
+        "the last.",
+        "",
+    ),
+)
+_HISTORY_TIMES = (
+    TensorInfo(
+        Tensors.HISTORY_TIME,
+        "int64",
+        [None, None],
+        f"Seconds since 1970 {_OF_HISTORY}; 0 for unknown. Of several events with one item in a "
+        "row, the first.",
+        0,
+    ),
+    TensorInfo(
+        Tensors.TIME, "int64", [None], "When is asked, seconds since 1970; 0 for unknown.", 0
+    ),
+)
+
+
 def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
     inputs = recommender.inputs
+    history = recommender.retrieval.history
     return [
         TensorInfo(Tensors.USER_ID, "string", [None], "User id.", ""),
         TensorInfo(
@@ -131,6 +164,8 @@ def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
             f"{recommender.retrieval.max_history} shape the answer, all are left out of it.",
             "",
         ),
+        *(_HISTORY_KIND if history.event_kinds else ()),
+        *(_HISTORY_TIMES if history.time_gaps else ()),
         TensorInfo(Tensors.QUERY, "string", [None], "Search text; '' for none.", ""),
         *(
             TensorInfo(column, "string", [None], f"User text {column!r}.", "")

@@ -58,6 +58,9 @@ class SavedRecommender:
         query: str = "",
         k: int | None = None,
         features: Mapping[str, Any] | None = None,
+        history_kinds: Sequence[str] | None = None,
+        history_times: Sequence[int] | None = None,
+        time: int | None = None,
     ) -> pl.DataFrame:
         """Answers one request.
 
@@ -67,12 +70,18 @@ class SavedRecommender:
             query: Search text.
             k: Rows wanted; at most the exported number.
             features: Attributes and request features by name; the rest is unknown.
+            history_kinds: Kind of event for each item of the history, "" for unknown. Only for
+                models that read them (`retrieval.user.history.event_kinds`).
+            history_times: Seconds since 1970 for each item of the history, 0 for unknown. Only for
+                models that read them (`retrieval.user.history.time_gaps`).
+            time: When is asked, seconds since 1970; likewise.
 
         Returns:
             item_id, title, score and probability; best first.
 
         Raises:
-            RequestError: A feature is unknown or has the wrong kind of value.
+            RequestError: A feature is unknown or has the wrong kind of value; the model does not
+                read kinds or times; there are not as many of them as items.
         """
         request: dict[str, Any] = {
             Tensors.USER_ID: user_id,
@@ -80,6 +89,18 @@ class SavedRecommender:
             Tensors.QUERY: query,
             **(features or {}),
         }
+        for name, values in (
+            (Tensors.HISTORY_KIND, history_kinds), (Tensors.HISTORY_TIME, history_times)
+        ):  # fmt: skip
+            if values is not None and len(values) != len(history):
+                raise RequestError(
+                    f"input {name!r}: wanted one for each of the {len(history)} items of the "
+                    f"history, got {len(values)}."
+                )
+            if values is not None and len(values):
+                request[name] = list(values)
+        if time is not None:
+            request[Tensors.TIME] = time
         answer = self.call(Signatures.RECOMMEND, {name: [v] for name, v in request.items()})
         ids = [value.decode() for value in answer[Tensors.ITEM_ID][0]]
         frame = pl.DataFrame(
@@ -131,9 +152,7 @@ class SavedRecommender:
 
 def _neutral(info: Mapping[str, Any], batch: int) -> np.ndarray:
     shape = [batch, *(1 if size is None else size for size in info["shape"][1:])]
-    return np.full(
-        shape, info["neutral"], dtype=object if info["dtype"] == "string" else np.float32
-    )
+    return np.full(shape, info["neutral"], object if info["dtype"] == "string" else info["dtype"])
 
 
 def _version_folder(folder: Path) -> Path:

@@ -1,0 +1,64 @@
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrec.config import History
+from tfrec.export.signatures import Signature, build_signatures
+
+PLAIN = {"user_id": "string", "history": "string", "query": "string"}
+KINDS = {"history_kind": "string"}
+TIMES = {"history_time": "int64", "time": "int64"}
+
+
+def signatures(**history: bool) -> dict[str, Signature]:
+    """Returns the signatures of a recommender whose towers read histories in this way."""
+
+    def answer(request: Any) -> Any:
+        return request
+
+    retrieval = SimpleNamespace(embedding_dim=8, max_history=5, history=History(**history))
+    recommender: Any = SimpleNamespace(
+        retrieval=retrieval,
+        inputs=SimpleNamespace(user_text=[], request_features=[], item_text=[], item_features=[]),
+        k=3,
+        num_candidates=9,
+        **dict.fromkeys(("recommend", "retrieve", "rank", "encode_user", "encode_item"), answer),
+    )
+    return {signature.name: signature for signature in build_signatures(recommender)}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, PLAIN),
+        ({"event_kinds": True}, PLAIN | KINDS),
+        ({"time_gaps": True}, PLAIN | TIMES),
+        ({"event_kinds": True, "time_gaps": True}, PLAIN | KINDS | TIMES),
+    ],
+)
+def test_request_has_kinds_and_times_only_if_they_are_read(asked: dict, expected: dict):
+    found = signatures(**asked)
+    for name in ("recommend", "retrieve", "encode_user"):
+        assert {info.name: info.dtype for info in found[name].inputs} == expected
+    assert {info.name: info.dtype for info in found["rank"].inputs} == {
+        **expected, "item_id": "string",
+    }  # fmt: skip
+    assert [info.name for info in found["encode_item"].inputs] == ["item_id"]
+
+
+def test_neutral_values_have_the_type_and_shape_of_their_tensor():
+    inputs = {
+        info.name: info for info in signatures(event_kinds=True, time_gaps=True)["rank"].inputs
+    }
+    described = signatures(time_gaps=True)["recommend"].to_dict()["inputs"]
+    assert {info["name"]: info["neutral"] for info in described}["history_time"] == 0
+    kind, time = inputs["history_kind"].neutral_values(2), inputs["time"].neutral_values(3)
+    assert kind.tolist() == [[""], [""]]
+    assert kind.dtype == object
+    assert time.tolist() == [0, 0, 0]
+    assert time.dtype == np.int64
+    for info in inputs.values():
+        assert info.spec().is_compatible_with(tf.constant(info.neutral_values(2)))
