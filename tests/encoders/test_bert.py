@@ -1,10 +1,7 @@
-import json
-from pathlib import Path
-
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from safetensors.numpy import save_file
 
 from tfrec.encoders.bert import SIZES, TextEncoder, build_backbone, is_pretrained, load_vocabulary
 from tfrec.errors import ConfigError
@@ -167,130 +164,58 @@ def test_folder_without_the_files_names_folder_and_files(tmp_path, files, read):
     assert "\n" not in message
 
 
-HF_TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "shoe", "##s", "lamp"]
-HF_DIM, HF_LAYERS, HF_HEADS, HF_HIDDEN, HF_LENGTH = 8, 2, 2, 16, 10
+# Sizes
 
 
-def write_hugging_face_bert(folder: Path, seed: int = 0) -> dict[str, np.ndarray]:
-    """Writes a random BERT the way Hugging Face does and returns its weights by their names."""
-    rng = np.random.default_rng(seed)
-    config = {
-        "architectures": ["BertForMaskedLM"],
-        "model_type": "bert",
-        "vocab_size": len(HF_TOKENS),
-        "num_hidden_layers": HF_LAYERS,
-        "num_attention_heads": HF_HEADS,
-        "hidden_size": HF_DIM,
-        "intermediate_size": HF_HIDDEN,
-        "max_position_embeddings": HF_LENGTH,
-        "type_vocab_size": 2,
-        "hidden_act": "gelu",
-    }
-    shapes: dict[str, tuple[int, ...]] = {
-        "embeddings.word_embeddings.weight": (len(HF_TOKENS), HF_DIM),
-        "embeddings.position_embeddings.weight": (HF_LENGTH, HF_DIM),
-        "embeddings.token_type_embeddings.weight": (2, HF_DIM),
-        "embeddings.LayerNorm.weight": (HF_DIM,),
-        "embeddings.LayerNorm.bias": (HF_DIM,),
-        "pooler.dense.weight": (HF_DIM, HF_DIM),
-        "pooler.dense.bias": (HF_DIM,),
-    }
-    for layer in range(HF_LAYERS):
-        for name, (rows, columns) in {
-            "attention.self.query": (HF_DIM, HF_DIM),
-            "attention.self.key": (HF_DIM, HF_DIM),
-            "attention.self.value": (HF_DIM, HF_DIM),
-            "attention.output.dense": (HF_DIM, HF_DIM),
-            "intermediate.dense": (HF_HIDDEN, HF_DIM),
-            "output.dense": (HF_DIM, HF_HIDDEN),
-        }.items():
-            shapes[f"encoder.layer.{layer}.{name}.weight"] = (rows, columns)
-            shapes[f"encoder.layer.{layer}.{name}.bias"] = (rows,)
-        for name in ("attention.output.LayerNorm", "output.LayerNorm"):
-            shapes[f"encoder.layer.{layer}.{name}.weight"] = (HF_DIM,)
-            shapes[f"encoder.layer.{layer}.{name}.bias"] = (HF_DIM,)
-    weights = {
-        f"bert.{name}": rng.normal(0, 0.5, shape).astype(np.float32)
-        for name, shape in shapes.items()
-    }
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    (folder / "config.json").write_text(json.dumps(config))
-    (folder / "vocab.txt").write_text("\n".join(HF_TOKENS) + "\n")
-    (folder / "tokenizer_config.json").write_text(json.dumps({"do_lower_case": True}))
-    return {name.removeprefix("bert."): value for name, value in weights.items()}
+@pytest.mark.parametrize(
+    ("size", "layers", "dim", "million_weights"),
+    [
+        # Turc et al., Well-Read Students Learn Better (2019), table 1 and its release: L, H, and
+        # weights for a vocabulary of 30,522 and 512 positions, pooler included.
+        ("tiny", 2, 128, 4.4),
+        ("mini", 4, 256, 11.2),
+        ("small", 4, 512, 28.8),
+        ("medium", 8, 512, 41.4),
+        ("base", 12, 768, 109.5),
+    ],
+)
+def test_size_has_the_shape_and_number_of_weights_of_the_paper(size, layers, dim, million_weights):
+    assert (SIZES[size].num_layers, SIZES[size].hidden_dim) == (layers, dim)
+    assert dim / SIZES[size].num_heads == 64
+    backbone = build_backbone(size, 22, 512, dropout=0.0)  # 30,500 rows fewer, to be quick
+    assert backbone.num_layers == layers
+    count = backbone.count_params() + 30500 * dim
+    assert count / 1e6 == pytest.approx(million_weights, abs=0.06)
 
 
-def numpy_bert(weights: dict[str, np.ndarray], tokens: list[int]) -> np.ndarray:
-    """BERT's last layer for one text, float64 [length, dim], from the paper's formulas."""
-
-    def norm(x: np.ndarray, name: str) -> np.ndarray:
-        centred = x - x.mean(axis=-1, keepdims=True)
-        scaled = centred / np.sqrt(x.var(axis=-1, keepdims=True) + 1e-12)
-        return scaled * weights[f"{name}.weight"] + weights[f"{name}.bias"]
-
-    def dense(x: np.ndarray, name: str) -> np.ndarray:
-        return x @ weights[f"{name}.weight"].T.astype(float) + weights[f"{name}.bias"]
-
-    def gelu(x: np.ndarray) -> np.ndarray:
-        from math import erf
-
-        return 0.5 * x * (1 + np.vectorize(erf)(x / np.sqrt(2)))
-
-    x = weights["embeddings.word_embeddings.weight"][tokens].astype(float)
-    x = x + weights["embeddings.position_embeddings.weight"][: len(tokens)]
-    x = norm(x + weights["embeddings.token_type_embeddings.weight"][0], "embeddings.LayerNorm")
-    for layer in range(HF_LAYERS):
-        prefix = f"encoder.layer.{layer}"
-        query, key, value = (
-            dense(x, f"{prefix}.attention.self.{part}").reshape(len(tokens), HF_HEADS, -1)
-            for part in ("query", "key", "value")
-        )
-        logits = np.einsum("qhd,khd->hqk", query, key) / np.sqrt(HF_DIM / HF_HEADS)
-        shares = np.exp(logits - logits.max(axis=-1, keepdims=True))
-        shares /= shares.sum(axis=-1, keepdims=True)
-        mixed = np.einsum("hqk,khd->qhd", shares, value).reshape(len(tokens), HF_DIM)
-        x = norm(
-            x + dense(mixed, f"{prefix}.attention.output.dense"),
-            f"{prefix}.attention.output.LayerNorm",
-        )
-        hidden = gelu(dense(x, f"{prefix}.intermediate.dense"))
-        x = norm(x + dense(hidden, f"{prefix}.output.dense"), f"{prefix}.output.LayerNorm")
-    return x
+def test_size_holds_its_vocabulary_and_its_longest_text():
+    backbone = build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, dropout=0.3)
+    assert backbone.token_embedding.embeddings.shape == (VOCABULARY_SIZE, 64)
+    assert backbone.position_embedding.position_embeddings.shape == (MAX_TOKENS, 64)
+    assert backbone.dropout == 0.3
 
 
-@pytest.fixture(scope="module")
-def hugging_face(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict[str, np.ndarray]]:
-    folder = tmp_path_factory.mktemp("bert")
-    return str(folder), write_hugging_face_bert(folder)
+# Mixed precision
 
 
-def test_hugging_face_folder_gives_its_vocabulary(hugging_face):
-    assert load_vocabulary(hugging_face[0]) == HF_TOKENS
-
-
-def test_hugging_face_folder_gives_its_sizes_and_embeddings(hugging_face):
-    folder, weights = hugging_face
-    backbone = build_backbone(folder, vocabulary_size=1, max_tokens=1, dropout=0.5)
-    assert backbone.hidden_dim == HF_DIM
-    assert backbone.num_layers == HF_LAYERS
-    np.testing.assert_array_equal(
-        backbone.token_embedding.embeddings.numpy(), weights["embeddings.word_embeddings.weight"]
-    )
-
-
-def test_hugging_face_folder_encodes_as_the_formulas_say(hugging_face):
-    folder, weights = hugging_face
-    text = [2, 5, 6, 7, 3]
-    encoder = TextEncoder(build_backbone(folder, vocabulary_size=1, max_tokens=1, dropout=0.0))
-    vector = encode(encoder, np.array([[*text, 0, 0]], np.int32))[0]
-    np.testing.assert_allclose(vector, numpy_bert(weights, text).mean(axis=0), atol=1e-4)
-
-
-@pytest.mark.parametrize("missing", ["model.safetensors", "tokenizer_config.json"])
-def test_hugging_face_folder_without_a_file_names_it(tmp_path, missing):
-    write_hugging_face_bert(tmp_path)
-    (tmp_path / missing).unlink()
-    read = load_vocabulary if missing == "tokenizer_config.json" else build_backbone
-    settings = [] if read is load_vocabulary else [1, 1, 0.0]
-    with pytest.raises(ConfigError, match=missing):
-        read(str(tmp_path), *settings)
+@pytest.mark.parametrize("pooling", ["mean", "cls", "attention"])
+def test_encoder_of_mixed_precision_answers_float32_close_to_full_precision(pooling):
+    full = TextEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, 0.0), pooling)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = TextEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, 0.0), pooling)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    for encoder in (full, mixed):
+        set_standard(encoder, mean=0.123456789, deviation=0.5)
+    for variable, value in zip(mixed.weights, full.weights, strict=True):
+        assert variable.dtype == "float32"
+        variable.assign(value)
+    assert mixed.backbone.compute_dtype == "bfloat16"
+    vectors = encode(mixed, TOKENS)
+    assert vectors.dtype == np.float32
+    wanted = encode(full, TOKENS)
+    # bfloat16 keeps 8 bits: an error near 1 / 256 of values of size 1, over the deviation of 0.5
+    error = np.abs(vectors - wanted).max()
+    assert 0 < error < 0.1
+    assert not vectors[2].any()

@@ -11,6 +11,8 @@ import keras_nlp
 import numpy as np
 import tensorflow as tf
 
+from tfrec.encoders import hugging_face
+from tfrec.encoders.pooling import Pooling, build_pooling
 from tfrec.errors import ConfigError, did_you_mean
 
 
@@ -32,9 +34,6 @@ SIZES = {
     "base": BertSize(12, 768, 12),
 }
 """All but nano are the sizes of Turc et al., Well-Read Students Learn Better (2019), table 1."""
-
-
-_HUGGING_FACE_FILES = ("config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt")
 
 
 def is_pretrained(source: str) -> bool:
@@ -62,16 +61,22 @@ def build_backbone(
     """Builds a keras-nlp BERT backbone, from scratch or with pre-trained weights.
 
     Args:
-        source: One of `SIZES`, a keras-nlp preset or a folder with a Hugging Face BERT.
-        vocabulary_size: Rows of the token table (from scratch).
-        max_tokens: Longest text (from scratch).
-        dropout: Dropout rate (from scratch).
+        source: One of `SIZES`, a keras-nlp preset or a folder with a Hugging Face or keras-nlp
+            BERT.
+        vocabulary_size: Rows of the token table; pre-trained weights must have as many or more.
+        max_tokens: Longest text; likewise.
+        dropout: Dropout rate in training.
 
     Raises:
-        ConfigError: `source` is none of these.
+        ConfigError: `source` is none of these, its weights are not whole, or it is too small.
     """
     if is_pretrained(source):
-        return _from_preset(keras_nlp.models.BertBackbone, source)
+        if hugging_face.is_hugging_face(Path(source)):
+            backbone = hugging_face.load_hugging_face(Path(source), dropout)
+        else:
+            backbone = _from_preset(keras_nlp.models.BertBackbone, source, dropout=dropout)
+        _check_capacity(source, backbone, vocabulary_size, max_tokens)
+        return backbone
     size = SIZES[source]
     return keras_nlp.models.BertBackbone(
         vocabulary_size=vocabulary_size,
@@ -85,26 +90,30 @@ def build_backbone(
 
 
 class TextEncoder(keras.layers.Layer):
-    """Masked mean over the last layer of a BERT backbone, standardised.
+    """One vector a text from the last layer of a BERT backbone, standardised.
 
     Means of BERT's outputs share one large direction and differ little. `standardize` measures
     mean and deviation of each dimension over the catalogue once, before the towers are trained;
-    from then on they are constants.
+    from then on they are constants. From the pooling on all is float32, in a model of mixed
+    precision too.
 
     Args:
         backbone: keras-nlp `BertBackbone`.
+        pooling: See `build_pooling`.
     """
 
-    def __init__(self, backbone: keras_nlp.models.BertBackbone, **kwargs: Any) -> None:
+    def __init__(
+        self,
+        backbone: keras_nlp.models.BertBackbone,
+        pooling: Pooling = "mean",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.backbone = backbone
         self.hidden_dim = backbone.hidden_dim
-        self.mean = self.add_weight(
-            shape=(self.hidden_dim,), initializer="zeros", trainable=False, name="mean"
-        )
-        self.deviation = self.add_weight(
-            shape=(self.hidden_dim,), initializer="ones", trainable=False, name="deviation"
-        )
+        self.pool = build_pooling(pooling, self.hidden_dim)
+        self.mean = self._add_constant("zeros", "mean")
+        self.deviation = self._add_constant("ones", "deviation")
         self.built = True
 
     def standardize(self, vectors: np.ndarray) -> None:
@@ -127,31 +136,55 @@ class TextEncoder(keras.layers.Layer):
         Returns:
             float32 [n, hidden_dim]; zeros for an empty text.
         """
-        is_token = tf.cast(tf.not_equal(token_ids, 0), tf.float32)  # [n, length]
+        is_token = tf.not_equal(token_ids, 0)  # [n, length]
         outputs = self.backbone(
             {
                 "token_ids": token_ids,
                 "segment_ids": tf.zeros_like(token_ids),
-                "padding_mask": token_ids != 0,
+                "padding_mask": is_token,
             },
             training=training,
         )
-        summed = tf.einsum("nlh,nl->nh", tf.cast(outputs["sequence_output"], tf.float32), is_token)
-        count = tf.reduce_sum(is_token, axis=1, keepdims=True)  # [n, 1]
-        vectors = (summed / tf.maximum(count, 1.0) - self.mean) / self.deviation
-        return tf.where(count > 0, vectors, 0.0)
+        pooled = self.pool(tf.cast(outputs["sequence_output"], tf.float32), is_token)
+        has_text = tf.reduce_any(is_token, axis=1, keepdims=True)
+        return tf.where(has_text, (pooled - self.mean) / self.deviation, 0.0)
+
+    def _add_constant(self, initializer: str, name: str) -> keras.Variable:
+        return self.add_weight(
+            shape=(self.hidden_dim,),
+            initializer=initializer,
+            trainable=False,
+            name=name,
+            dtype="float32",
+            autocast=False,
+        )
 
 
-def _from_preset(cls: Any, source: str) -> Any:
-    folder = Path(source)
-    is_hugging_face = all((folder / name).is_file() for name in _HUGGING_FACE_FILES)
-    if folder.is_dir() and not is_hugging_face and not (folder / "tokenizer.json").is_file():
+def _check_capacity(
+    source: str, backbone: keras_nlp.models.BertBackbone, vocabulary_size: int, max_tokens: int
+) -> None:
+    if backbone.vocabulary_size < vocabulary_size:
         raise ConfigError(
-            f"encoder.source: {source}: wanted a folder with {', '.join(_HUGGING_FACE_FILES)} "
+            f"encoder.source: {source}: wanted vectors for its {vocabulary_size} tokens, "
+            f"got {backbone.vocabulary_size}."
+        )
+    if backbone.max_sequence_length < max_tokens:
+        raise ConfigError(
+            f"encoder.source: {source} reads {backbone.max_sequence_length} tokens at most; lower "
+            f"`text.max_item_tokens` and `text.max_query_tokens`, got {max_tokens}."
+        )
+
+
+def _from_preset(cls: Any, source: str, **settings: float) -> Any:
+    folder = Path(source)
+    is_known = hugging_face.is_hugging_face(folder) or (folder / "tokenizer.json").is_file()
+    if folder.is_dir() and not is_known:
+        raise ConfigError(
+            f"encoder.source: {source}: wanted a folder with {', '.join(hugging_face.FILES)} "
             "(Hugging Face) or a keras-nlp preset folder."
         )
     try:
-        return cls.from_preset(source)
+        return cls.from_preset(source, **settings)
     except Exception as error:  # keras-nlp raises its downloader's and converter's own kinds
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise ConfigError(
