@@ -272,7 +272,8 @@ def text_vectors(
     except ValueError:  # no word in any text
         nothing = sparse.csr_matrix((1, 1), dtype=np.float32)
         return nothing[np.zeros(len(contexts), int)], nothing[np.zeros(data.num_items + 1, int)]
-    queries = vectorizer.transform(data.contexts[contexts][Columns.QUERY].to_list())
+    # The empty query stands for a request that is not there: scikit-learn wants at least one.
+    queries = vectorizer.transform([*data.contexts[contexts][Columns.QUERY].to_list(), ""])[:-1]
     sizes = np.maximum(np.asarray(choices.requests.sum(axis=1)).ravel(), 1.0)
     history = sparse.diags_array(1.0 / sizes, dtype=np.float32) @ (choices.requests @ items)
     return (queries + history).tocsr(), items.tocsr()

@@ -103,7 +103,7 @@ def evaluate_retrieval(
         The report. Models: ``ours``, ``ours, re-ranked`` (with a scorer), ``popularity``, the
         baselines of `evaluation.baselines`, ``random`` and, with an oracle, ``oracle``.
     """
-    tests = read_tests(data, config, split)
+    tests = read_requests(data, config, split)
     k = min(config.evaluation.k)
 
     def seen_block(block: slice) -> Pairs:
@@ -144,7 +144,7 @@ def evaluate_retrieval(
     return _summarise(data, embeddings, config, tests, ranked, notes)
 
 
-def read_tests(data: PreparedData, config: Config, split: str = "test") -> MeasuredRequests:
+def read_requests(data: PreparedData, config: Config, split: str = "test") -> MeasuredRequests:
     """Returns the requests of `split` with their targets; of many, `max_contexts` are drawn."""
     examples = data.examples[data.target_rows(split)]
     context, target = examples["context"].to_numpy(), examples["item_index"].to_numpy()
