@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 
+from tfrec.data.dataset import PreparedData
+from tfrec.features.batches import InputTables
 from tfrec.features.packed import PackedSequences, fill_rows
-from tfrec.features.sequences import Sequences
+from tfrec.features.sequences import Sequences, cut_sequences
 from tfrec.schema import Batch
 
 HISTORY = np.arange(100, 200, dtype=np.int32)
@@ -77,3 +79,16 @@ def test_rows_are_filled_as_far_as_the_next_piece_fits():
 
 def test_no_pieces_fill_no_rows():
     np.testing.assert_array_equal(fill_rows(np.zeros(0, int), 5), [0])
+
+
+def test_kinds_and_gaps_stand_beside_their_events(data: PreparedData):
+    none = np.zeros((1, 1), np.int32)
+    tables = InputTables(data, none, none, event_kinds=True, time_gaps=True)
+    sequences = cut_sequences(data, data.target_rows("train"), 10)
+    packed = PackedSequences(sequences, tables, 0)
+    arrays, _ = packed.gather(np.arange(packed.num_rows))
+    segment = arrays[Batch.HISTORY_SEGMENT]
+    is_event = segment > 0
+    assert ((arrays[Batch.HISTORY_KIND] > 0) == is_event).all()
+    follows = is_event & (segment == np.pad(segment[:, :-1], [(0, 0), (1, 0)]))
+    assert ((arrays[Batch.HISTORY_GAP] > 0) == follows).all()

@@ -33,7 +33,9 @@ def replay(folder: Path, requests: Path, answers: Path) -> None:
             signature = graph.signature_def[name]
             feeds = {
                 info.name: stored[f"{name}/{key}"].astype(
-                    object if info.dtype == tf.string.as_datatype_enum else np.float32
+                    object
+                    if info.dtype == tf.string.as_datatype_enum
+                    else tf.as_dtype(info.dtype).as_numpy_dtype
                 )
                 for key, info in signature.inputs.items()
             }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -172,23 +171,6 @@ def epoch_batches(
         What `gather` gives, as tensors [batch, ...] by name with fixed types.
     """
     source = _EpochSource(gather, rows, batch_size, seed, epoch)
-    return dataset_of_steps(source, first_step, num_batches(len(rows), batch_size))
-
-
-class StepSource(Protocol):
-    """Arrays for each step of an epoch, the same whenever they are asked for."""
-
-    def signature(self) -> dict[str, tf.TensorSpec]:
-        """Returns name, shape and type of each array."""
-        ...
-
-    def arrays(self, step: int) -> list[np.ndarray]:
-        """Returns the arrays of a step, in the order of the signature."""
-        ...
-
-
-def dataset_of_steps(source: StepSource, first_step: int, num_steps: int) -> tf.data.Dataset:
-    """Returns the batches of steps `first_step` up to `num_steps`, made in the background."""
     signature = source.signature()
     # TensorFlow holds functions of Python that a graph may call for as long as the process lives.
     # A weak reference keeps it from holding the data set with them.
@@ -207,7 +189,7 @@ def dataset_of_steps(source: StepSource, first_step: int, num_steps: int) -> tf.
             array.set_shape(spec.shape)
         return dict(zip(signature, arrays, strict=True))
 
-    steps = tf.data.Dataset.range(first_step, num_steps)
+    steps = tf.data.Dataset.range(first_step, num_batches(len(rows), batch_size))
     dataset = steps.map(batch_at).prefetch(_PREFETCH)
     dataset.source = source  # lives as long as the dataset, and as what is derived from it
     return dataset

@@ -1,4 +1,4 @@
-"""Users' histories cut into windows that train all targets in them, and batches of such windows.
+"""Users' histories cut into windows that train all targets in them.
 
 One causal pass over a window gives the state after each of its events. A target is predicted from
 the state after the last event that its request may see, so a pass trains many targets at once.
@@ -6,18 +6,12 @@ the state after the last event that its request may see, so a pass trains many t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables, dataset_of_steps, num_batches
-from tfrec.schema import Batch, Columns
-
-_SHORTEST = 4
-_TARGET_MULTIPLE = 256
+from tfrec.schema import Batch
 
 
 @dataclass(frozen=True)
@@ -89,120 +83,6 @@ def cut_sequences(data: PreparedData, rows: np.ndarray, max_length: int) -> Sequ
         positions=positions.astype(np.int32),
         max_length=max_length,
     )
-
-
-def sequence_batches(
-    sequences: Sequences,
-    data: PreparedData,
-    tables: InputTables,
-    batch_size: int,
-    seed: int,
-    epoch: int,
-    first_step: int = 0,
-) -> tf.data.Dataset:
-    """Returns the shuffled batches of one epoch, from any step on.
-
-    As `epoch_batches`, it depends on the arguments alone and needs no reading of earlier steps.
-    `num_batches(len(sequences), batch_size)` says how many batches there are. Windows of similar
-    length stand in one batch; what is left over of an epoch is drawn anew each time.
-
-    Args:
-        sequences: The windows.
-        data: What they were cut from.
-        tables: What a tower reads of it; decides whether kinds and gaps are given along.
-        batch_size: Windows of a batch.
-        seed: Of the run.
-        epoch: Number of the epoch, from 0.
-        first_step: Batches to leave out at the beginning.
-
-    Returns:
-        For windows ``history`` int32 [batch_size, length], and ``history_kind`` and ``history_gap``
-        likewise; length is one more than a power of two, or than the longest window, so that there
-        is always padding in front. For targets, [num_targets] each: ``target_window`` int32, row of
-        the batch; ``target_place`` int32, column of the event after which the target is predicted,
-        one of padding where it sees none; ``item_index`` int32; ``weight`` float32; ``user_index``,
-        ``text_index``, ``last_gap`` and the request features. num_targets is a multiple of 256:
-        at the end stand targets of weight 0 and item 0 that are to be passed over.
-    """
-    source = _SequenceSource(sequences, data, tables, batch_size, seed, epoch)
-    return dataset_of_steps(source, first_step, num_batches(len(sequences), batch_size))
-
-
-class _SequenceSource:
-    """The order of an epoch's windows, and the arrays of its steps."""
-
-    def __init__(
-        self,
-        sequences: Sequences,
-        data: PreparedData,
-        tables: InputTables,
-        batch_size: int,
-        seed: int,
-        epoch: int,
-    ) -> None:
-        self._sequences = sequences
-        self._tables = tables
-        self._item_index = data.examples[Batch.ITEM_INDEX].to_numpy()
-        self._weight = data.examples[Columns.WEIGHT].to_numpy()
-        self._context = data.examples["context"].to_numpy()
-        self._widths = window_widths(sequences.max_length)
-        draw = np.random.default_rng([seed, epoch])
-        count = num_batches(len(sequences), batch_size)
-        chosen = draw.permutation(len(sequences))[: count * batch_size]
-        bucket = np.searchsorted(self._widths, self._lengths(chosen) + 1)
-        chosen = chosen[np.argsort(bucket, kind="stable")]
-        steps = np.split(chosen, np.arange(1, count) * batch_size)
-        self._steps = [steps[number] for number in draw.permutation(count)]
-
-    def signature(self) -> dict[str, tf.TensorSpec]:
-        of_windows = (Batch.HISTORY, Batch.HISTORY_KIND, Batch.HISTORY_GAP)
-        return {
-            name: tf.TensorSpec(
-                [None, None] if name in of_windows else [None, *values.shape[1:]], values.dtype
-            )
-            for name, values in self._gather(np.zeros(0, np.int64)).items()
-        }
-
-    def arrays(self, step: int) -> list[np.ndarray]:
-        return list(self._gather(self._steps[step]).values())
-
-    def _lengths(self, windows: np.ndarray) -> np.ndarray:
-        return self._sequences.last[windows] - self._sequences.first[windows]
-
-    def _gather(self, windows: np.ndarray) -> Mapping[str, np.ndarray]:
-        sequences, lengths = self._sequences, self._lengths(windows)
-        width = self._widths[np.searchsorted(self._widths, lengths.max(initial=0) + 1)]
-        begin = sequences.offsets[windows]
-        counts = sequences.offsets[windows + 1] - begin
-        window = np.repeat(np.arange(len(windows), dtype=np.int32), counts)
-        skipped = np.cumsum(counts) - counts
-        at = np.arange(len(window)) + (begin - skipped)[window]
-        place = width - lengths[window] + sequences.positions[at] - 1
-        rows = sequences.rows[at]
-        of_targets = {
-            Batch.TARGET_WINDOW: window,
-            Batch.TARGET_PLACE: place.astype(np.int32),
-            Batch.ITEM_INDEX: self._item_index[rows],
-            Batch.WEIGHT: self._weight[rows],
-            **self._tables.request_fields(self._context[rows]),
-        }
-        num_padding = -len(rows) % _TARGET_MULTIPLE
-        return {
-            **self._tables.windows(sequences.first[windows], sequences.last[windows], int(width)),
-            **{name: _pad(values, num_padding) for name, values in of_targets.items()},
-        }
-
-
-def window_widths(max_length: int) -> np.ndarray:
-    """Returns the widths that batches of windows have, ascending; one column is for padding."""
-    widths = [min(_SHORTEST, max_length)]
-    while widths[-1] < max_length:
-        widths.append(min(2 * widths[-1], max_length))
-    return np.array(widths) + 1
-
-
-def _pad(values: np.ndarray, count: int) -> np.ndarray:
-    return np.concatenate([values, np.zeros((count, *values.shape[1:]), values.dtype)])
 
 
 def _differs(values: np.ndarray) -> np.ndarray:
