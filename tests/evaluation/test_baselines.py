@@ -24,8 +24,9 @@ def random_matrix(seed: int, users: int = 40, items: int = 12) -> sparse.csr_mat
 # What baselines learn from
 
 
-def test_choices_are_training_targets_and_the_histories_of_requests(prepare_log):
-    data, config = prepare_log()
+@pytest.mark.parametrize("kind", ["time", "random"])  # drawn: training may come after a request
+def test_choices_are_training_targets_and_the_histories_of_requests(prepare_log, kind: str):
+    data, config = prepare_log(split={"kind": kind, "validation": 0.2, "test": 0.2})
     contexts = read_requests(data, config).contexts
     choices = read_choices(data, contexts, seed=1)
 
@@ -37,12 +38,17 @@ def test_choices_are_training_targets_and_the_histories_of_requests(prepare_log)
     histories: list[set[int]] = [set() for _ in contexts]
     for row, item in zip(*data.seen_pairs(contexts), strict=True):
         histories[row].add(int(item))
-    assert any(histories[row] - train.get(users[c], set()) for row, c in enumerate(contexts))
+    trained = [train.get(users[context], set()) for context in contexts]
+    pairs = list(zip(histories, trained, strict=True))
+    if kind == "time":
+        assert any(history - known for history, known in pairs)
+    else:
+        assert any(known - history for history, known in pairs)
 
     for user in range(data.num_users + 1):
         assert set(choices.train[user].indices.tolist()) == train.get(user, set())
-    for row, context in enumerate(contexts):
-        wanted = histories[row] | train.get(users[context], set())
+    for row, (history, known) in enumerate(pairs):
+        wanted = history | known
         assert set(choices.requests[row].indices.tolist()) == wanted
     assert set(choices.train.data.tolist()) == set(choices.requests.data.tolist()) == {1.0}
 
@@ -85,16 +91,16 @@ def test_item_similarity_agrees_with_a_loop(seed: int, neighbours: int, shrinkag
 
 @pytest.mark.parametrize("seed", range(3))
 def test_ease_predicts_each_item_by_ridge_regression_on_the_others(seed: int):
-    # That is what its closed form solves: min |X - XB|^2 + l2 |B|^2 with a zero diagonal.
-    train, l2 = random_matrix(seed), 3.0
+    # That is what its closed form solves: min |X - XB|^2 + penalty |B|^2 with a zero diagonal.
+    train, penalty = random_matrix(seed), 3.0
     dense = train.toarray().astype(np.float64)
     expected = np.zeros((12, 12))
     for item in range(1, 11):
         others = [other for other in range(1, 11) if other != item]
         x = dense[:, others]
-        solved = np.linalg.solve(x.T @ x + l2 * np.eye(9), x.T @ dense[:, item])
+        solved = np.linalg.solve(x.T @ x + penalty * np.eye(9), x.T @ dense[:, item])
         expected[others, item] = solved
-    np.testing.assert_allclose(ease_weights(train, l2), expected, atol=1e-6)
+    np.testing.assert_allclose(ease_weights(train, penalty), expected, atol=1e-6)
 
 
 def test_ease_of_an_empty_log_is_zero():

@@ -175,6 +175,17 @@ def test_worse_than_popularity_is_found():
     assert report.ndcg_lead[1] < 0
 
 
+def test_no_worse_than_popularity_by_more_than_chance_raises_no_alarm():
+    items, requests, targets = make_model(0)
+    ranks = np.random.default_rng(0).integers(1, 30, 300)
+    swapped = ranks.copy()
+    swapped[:40] = ranks[:40][::-1]  # better here, worse there
+    swapped[0] = 1
+    report = measure(items, requests, targets, ranks=ranks, popularity_ranks=swapped)
+    assert report.ndcg_at_k < report.popularity_ndcg_at_k
+    assert report.findings == []
+
+
 def test_order_turned_round_is_worse_than_random():
     items, requests, targets = make_model(0, num_requests=600)
     assert "worse_than_random" in kinds(measure(items, -requests, targets))

@@ -76,16 +76,16 @@ class Index(Section):
 class ItemKnn(Section):
     """The baseline that recommends items similar to those of the history."""
 
-    neighbours: PositiveInt = 100
+    neighbours: PositiveInt = 200
     """Most similar items kept of each item."""
-    shrinkage: Annotated[float, Field(ge=0)] = 10.0
+    shrinkage: Annotated[float, Field(ge=0)] = 20.0
     """Added to the divisor of the cosine: similarities that few users vouch for shrink."""
 
 
 class Ease(Section):
     """The linear item-to-item baseline."""
 
-    l2: PositiveFloat = 200.0
+    penalty: PositiveFloat = 300.0
     """Penalty on squared weights."""
     max_items: PositiveInt = 8000
     """Larger catalogues go without: time grows with the cube of the items, memory with the
@@ -96,8 +96,8 @@ class Ials(Section):
     """The matrix factorisation baseline, of the package `implicit`."""
 
     factors: PositiveInt = 64
-    regularization: PositiveFloat = 1.0
-    alpha: PositiveFloat = 10.0
+    regularization: PositiveFloat = 3.0
+    alpha: PositiveFloat = 3.0
     """Weight of what was chosen; all that was not chosen has weight 1."""
     iterations: PositiveInt = 10
 

@@ -104,7 +104,7 @@ def build_baselines(
                 f"ease: left out, {num_known:,} items are more than "
                 f"`evaluation.ease.max_items` = {settings.ease.max_items:,}"
             )
-        return by_items(ease_weights(choices.train, settings.ease.l2))
+        return by_items(ease_weights(choices.train, settings.ease.penalty))
 
     def by_ials() -> ScoreBlock:
         users, items = ials_factors(choices, config)
@@ -189,17 +189,17 @@ def item_similarity(
     )
 
 
-def ease_weights(train: sparse.csr_matrix, l2: float) -> np.ndarray:
+def ease_weights(train: sparse.csr_matrix, penalty: float) -> np.ndarray:
     """Learns to predict each item of a user from the user's other items, in closed form.
 
-    With G = X'X and P = (G + l2 I)^-1, the weights are B = I - P / diag(P) (by columns), so the
+    With G = X'X and P = (G + penalty I)^-1, the weights are B = I - P / diag(P) (by columns), so the
     diagonal is 0.
 
     Source: Steck, Embarrassingly Shallow Autoencoders for Sparse Data (2019), equations 7 and 8.
 
     Args:
         train: CSR [num_users, num_items], 0 or 1. Items that nobody chose get weights 0.
-        l2: Above 0.
+        penalty: Above 0.
 
     Returns:
         float32 [num_items, num_items]: column j weighs a user's items for item j.
@@ -210,7 +210,7 @@ def ease_weights(train: sparse.csr_matrix, l2: float) -> np.ndarray:
         return weights
     chosen = train[:, known]
     gram = (chosen.T @ chosen).toarray().astype(np.float64)
-    gram[np.diag_indices_from(gram)] += l2
+    gram[np.diag_indices_from(gram)] += penalty
     factor, _ = linalg.lapack.dpotrf(gram.T, lower=False, overwrite_a=True)
     upper, _ = linalg.lapack.dpotri(factor, lower=False, overwrite_c=True)
     inverse = np.triu(upper) + np.triu(upper, 1).T
