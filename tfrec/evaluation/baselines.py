@@ -192,8 +192,8 @@ def item_similarity(
 def ease_weights(train: sparse.csr_matrix, penalty: float) -> np.ndarray:
     """Learns to predict each item of a user from the user's other items, in closed form.
 
-    With G = X'X and P = (G + penalty I)^-1, the weights are B = I - P / diag(P) (by columns), so the
-    diagonal is 0.
+    With G = X'X and P = (G + penalty I)^-1, the weights are B = I - P / diag(P) by columns, so
+    the diagonal is 0.
 
     Source: Steck, Embarrassingly Shallow Autoencoders for Sparse Data (2019), equations 7 and 8.
 
