@@ -78,17 +78,15 @@ def train_retrieval(
     optimizers = _optimizers(model, config, num_steps)
     objective = Objective(embedder, settings, data.item_counts(), replicas)
     validation = Validation(embedder, data, config)
-    step = _make_step(objective, optimizers, replicas)
+    step = _make_step(objective, optimizers, replicas, targets.signature())
 
     def batches(number: int, first_step: int) -> tf.data.Dataset:
         if number == first_step == 0:
             embedder.standardize_text()
             model.rating_offset.assign(targets.mean_rating())
-        if first_step == 0:
+        if first_step == 0 or not live:  # else the checkpoint gave back the cache of the round
             embedder.renew_cache()
-            targets.mine(embedder, number)
-        elif not live:  # else the checkpoint gave back the cache of the round
-            embedder.renew_cache()
+        targets.begin_round(embedder, number, first_step)
         batches = epoch_batches(
             targets.gather,
             np.arange(targets.num_units),
@@ -166,6 +164,7 @@ class _Targets:
                 dtype="int32",
                 name="mined",
             )
+            self._mined_rows = keras.ops.convert_to_numpy(self._mined)
             self._number_of = np.zeros(examples.height, np.int64)
             self._number_of[self.rows] = np.arange(len(self.rows))
         self._packed: PackedSequences | None = None
@@ -191,15 +190,26 @@ class _Targets:
             **self._tables.request_fields(self._context[rows]),
         }
 
-    def mine(self, embedder: Embedder, number: int) -> None:
-        """Finds hard negatives with the model as it is at the beginning of a round."""
+    def signature(self) -> dict[str, tf.TensorSpec]:
+        """Returns name, type and shape of what `gather` gives, any number of units."""
+        empty = self.gather(np.zeros(0, np.int64))
+        return {
+            name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)
+            for name, values in empty.items()
+        }
+
+    def begin_round(self, embedder: Embedder, number: int, first_step: int) -> None:
+        """Finds hard negatives with the model as it is at the beginning of a round.
+
+        In the middle of one they are those that the checkpoint gave back.
+        """
         if self._mined is None:
             return
-        catalogue = embedder.catalogue()
-        contexts = self._context[self.rows]
-        users = self._data.contexts["user_index"].to_numpy()[contexts]
-        self._mined.assign(
-            mine(
+        if first_step == 0:
+            catalogue = embedder.catalogue()
+            contexts = self._context[self.rows]
+            users = self._data.contexts["user_index"].to_numpy()[contexts]
+            found = mine(
                 embedder.requests(contexts, catalogue),
                 catalogue,
                 KnownPositives(self._data).pairs(users),
@@ -207,7 +217,8 @@ class _Targets:
                 depth=self._loss.negatives.mined_depth,
                 rng=np.random.default_rng([self._seed, number]),
             )
-        )
+            self._mined.assign(found)
+        self._mined_rows = keras.ops.convert_to_numpy(self._mined)
 
     def mean_rating(self) -> float:
         """Returns the mean of the ratings that are trained on, 0 without any."""
@@ -233,7 +244,7 @@ class _Targets:
             limit = self._loss.negatives.impressed
             parts.append(self._passed_over.of_contexts(self._context[rows], limit, rng))
         if self._mined is not None:
-            parts.append(keras.ops.convert_to_numpy(self._mined)[self._number_of[rows]])
+            parts.append(self._mined_rows[self._number_of[rows]])
         return np.concatenate(parts, axis=1)
 
 
@@ -248,11 +259,18 @@ def _rated_rows(data: PreparedData) -> np.ndarray:
     return np.flatnonzero(is_train & np.isfinite(_ratings(data)))
 
 
-def _make_step(objective: Objective, optimizers: OptimizerGroups, replicas: Replicas) -> Any:
+def _make_step(
+    objective: Objective,
+    optimizers: OptimizerGroups,
+    replicas: Replicas,
+    signature: dict[str, tf.TensorSpec],
+) -> Any:
     """Returns the step that trains on one batch and its seed."""
     weights = optimizers.weights
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    # One graph for batches of all sizes: a run that resumes must not trace another, which rounds
+    # differently.
+    @tf.function(input_signature=[signature, tf.TensorSpec([2], tf.int32)], autograph=False)
     def step(batch: dict[str, tf.Tensor], seed: tf.Tensor) -> dict[str, tf.Tensor]:
         rows, whole = _parts(batch)
         totals = Totals(
