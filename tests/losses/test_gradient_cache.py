@@ -94,6 +94,22 @@ def test_gradients_of_some_weights_equal_those_of_the_whole_batch(encoder):
     assert_near(cached, gradients_of(encoder, weights, tokens))
 
 
+@pytest.mark.parametrize("in_graph", [True, False])
+def test_gradients_of_gathered_vectors_equal_those_of_the_whole_batch(encoder, in_graph):
+    tokens, weights = draw_tokens(3, 7), encoder.trainable_weights
+
+    def gather_from(encode):
+        return lambda tokens: tf.gather(encode(tokens), [6, 2, 2, 0, 5])
+
+    cached = gradients_of(
+        gather_from(lambda tokens: cached_encode(encoder, tokens, chunk_size=3, weights=weights)),
+        weights,
+        tokens,
+        in_graph,
+    )
+    assert_near(cached, gradients_of(gather_from(encoder), weights, tokens))
+
+
 def test_weights_used_elsewhere_too_get_the_sum_of_both_gradients(encoder):
     tokens, weights = draw_tokens(2, 7), encoder.trainable_weights
 

@@ -56,7 +56,8 @@ def cached_encode(
     def attach(*values: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], list[tf.Tensor]]]:
         del values
 
-        def backward(upstream: tf.Tensor) -> list[tf.Tensor]:
+        def backward(upstream: tf.Tensor | tf.IndexedSlices) -> list[tf.Tensor]:
+            upstream = tf.convert_to_tensor(upstream)  # slices, if rows of the answer are gathered
             after = _read(seed_states)
             _write(seed_states, before)
             gradients = _sum_gradients(encode, inputs, upstream, chunk_size, variables)
