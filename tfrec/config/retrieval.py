@@ -21,6 +21,9 @@ class ItemSide(Section):
     fusion: Literal["sum", "concat", "gate"] = "sum"
     """How text, id and features become one vector: their sum, an MLP over all of them side by
     side, or a sum weighted by a learned gate that looks at the item."""
+    text_scale: PositiveFloat = 1.0
+    """Factor of text vectors before their projection. Below 1, texts are learned more slowly than
+    ids, which keeps them from being all that counts."""
     id_dropout: Fraction = 0.1
     """Share of item ids hidden in training, so that new items work."""
     feature_dropout: Fraction = 0.0
@@ -165,6 +168,8 @@ class Retrieval(Section):
     id_weight_decay: NonNegative = 0.0
     """Of the tables of ids. Every step decays all rows, and those of rare ids are hardly ever
     pulled back."""
+    gradient_memory: Annotated[float, Field(ge=0.9, lt=1)] = 0.999
+    """Of AdamW, how long the squares of gradients are remembered (beta 2)."""
     schedule: Schedule = Schedule()
     average_decay: Fraction = 0.0
     """Decay of a moving average of the weights, which is then what is validated and kept; 0: the

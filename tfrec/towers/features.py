@@ -50,7 +50,7 @@ class FeatureEmbedding(keras.layers.Layer):
             value = inputs[encoder.name]
             projected = self.projections[encoder.name](value)
             if encoder.type == "category_list":  # [n, members, dim] -> [n, dim]
-                is_known = tf.cast(value > 0, tf.float32)[..., None]
+                is_known = tf.cast(value > 0, projected.dtype)[..., None]
                 count = tf.maximum(tf.reduce_sum(is_known, axis=-2), 1.0)
                 projected = tf.reduce_sum(projected * is_known, axis=-2) / count
             embedded.append(projected)

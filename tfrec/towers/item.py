@@ -13,6 +13,10 @@ from tfrec.data.tabular import FeatureEncoder
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.fusion import build_fusion
 
+_INITIAL_DEVIATION = 0.02
+"""Of each entry of an id's vector and of a projected text. Small, so that the first steps turn
+embeddings where they belong and nothing drawn by chance has to be forgotten."""
+
 
 class ItemTower(keras.layers.Layer):
     """Joins projected text, id and features to one vector.
@@ -42,9 +46,20 @@ class ItemTower(keras.layers.Layer):
         self.is_unit = is_unit
         self.seed_generator = keras.random.SeedGenerator()
         num_rows = num_ids + 1 if settings.use_id else 1
-        self.id_embedding = keras.layers.Embedding(num_rows, embedding_dim, name="id")
+        self.id_embedding = keras.layers.Embedding(
+            num_rows,
+            embedding_dim,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=_INITIAL_DEVIATION),
+            name="id",
+        )
         self.id_embedding.build(None)
-        self.text_projection = keras.layers.Dense(embedding_dim, use_bias=False, name="text")
+        # Standardised texts begin as long as ids do: else ids would not be heard for long.
+        self.text_projection = keras.layers.Dense(
+            embedding_dim,
+            use_bias=False,
+            kernel_initializer=keras.initializers.VarianceScaling(_INITIAL_DEVIATION**2),
+            name="text",
+        )
         self.text_projection.build((None, text_dim))
         self.feature_embedding = FeatureEmbedding(features, embedding_dim, name="features")
         self.fusion = build_fusion(settings.fusion, 2 + len(features), embedding_dim)
@@ -70,12 +85,14 @@ class ItemTower(keras.layers.Layer):
         """
         if not self.settings.use_id:
             id_row = tf.zeros_like(id_row)
+        text_vector = self.settings.text_scale * text_vector
         content = [self.text_projection(text_vector), *self.feature_embedding(features)]
         if training and self.settings.id_dropout:
             id_row = drop_ids(id_row, self.settings.id_dropout, self.seed_generator)
         if training and self.settings.feature_dropout:
             content = drop_parts(content, self.settings.feature_dropout, self.seed_generator)
-        embedding = self.fusion([*content, self.id_embedding(id_row)])
+        fused = self.fusion([*content, self.id_embedding(id_row)])
+        embedding = tf.cast(fused, tf.float32)  # scores want more than 16 bits
         return tf.math.l2_normalize(embedding, axis=-1) if self.is_unit else embedding
 
 

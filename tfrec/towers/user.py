@@ -135,6 +135,7 @@ class UserTower(keras.layers.Layer):
         parts = [self.text_projection(text_vector), self.id_embedding(id_row), state, *embedded]
         user = tf.add_n(parts)
         user += self.output_projection(self.hidden(user))
+        user = tf.cast(user, tf.float32)  # scores want more than 16 bits
         return tf.math.l2_normalize(user, axis=-1) if self.is_unit else user
 
 

@@ -183,9 +183,12 @@ class Embedder:
         return self.request_embeddings(batch, states[:, -1], False, encode)
 
     def _encode(self, tokens: tf.Tensor) -> tf.Tensor:
+        """Encodes texts, those of similar length together."""
+        lengths = tf.math.count_nonzero(tokens, axis=1, dtype=tf.int32)
+        order = tf.argsort(lengths, stable=True)
         starts = range(0, tokens.shape[0], _ENCODE_BLOCK)
         blocks = [
-            self._encode_block(tokens[start : start + _ENCODE_BLOCK])
-            for start in progress_bar(starts, desc="encoding texts", disable=len(starts) < 20)
+            self._encode_block(tf.gather(tokens, order[start : start + _ENCODE_BLOCK]))
+            for start in progress_bar(starts, desc="encoding texts", disable=len(starts) < 5)
         ]
-        return tf.concat(blocks, axis=0)
+        return tf.gather(tf.concat(blocks, axis=0), tf.argsort(order))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import keras
 import numpy as np
@@ -20,9 +21,9 @@ from tfrec.config.retrieval import Schedule
 Rate = Callable[[tf.Tensor], tf.Tensor]
 """From the number of steps done, a scalar, to the learning rate of the next; float32."""
 
-Gradient = tf.Tensor | tf.IndexedSlices | None
+Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices | None"
 
-_BETA_1, _BETA_2, _EPSILON = 0.9, 0.999, 1e-7
+_BETA_1, _EPSILON = 0.9, 1e-7
 
 _FIRST_SCALE = 2.0**15
 _STEPS_PER_RAISE = 2000
@@ -81,6 +82,7 @@ class OptimizerGroups:
     Args:
         groups: Weights, rates, decays.
         clip_norm: Gradients longer than this, all taken as one vector, are shortened to it.
+        beta_2: How long the squares of gradients are remembered.
         ema_decay: Where given, a moving average of the weights is kept; see `averaged`.
         loss_scaling: For float16, whose small gradients vanish: the loss is scaled up as far as
             the gradients stay finite. A step whose gradients do not is left out.
@@ -99,6 +101,7 @@ class OptimizerGroups:
         groups: Sequence[Group],
         *,
         clip_norm: float = 1.0,
+        beta_2: float = 0.999,
         ema_decay: float | None = None,
         loss_scaling: bool = False,
     ) -> None:
@@ -108,6 +111,7 @@ class OptimizerGroups:
         self._group_of = [group for group in groups for _ in group.weights]
         self._groups = list(groups)
         self._clip_norm = clip_norm
+        self._beta_2 = beta_2
         self._ema_decay = ema_decay
         self._step = _state(np.int64(0), "step")
         self._means = [_state(np.zeros(w.shape, np.float32), "mean") for w in self.weights]
@@ -171,7 +175,7 @@ class OptimizerGroups:
         rates = {id(group): group.rate(self._step.value) for group in self._groups}
         self._step.assign_add(1)
         count = tf.cast(self._step.value, tf.float32)
-        power_1, power_2 = tf.pow(_BETA_1, count), tf.pow(_BETA_2, count)
+        power_1, power_2 = tf.pow(_BETA_1, count), tf.pow(self._beta_2, count)
         slots = zip(
             self.weights, self._group_of, self._means, self._squares, gradients, strict=True
         )
@@ -190,7 +194,7 @@ class OptimizerGroups:
                 beta2_power=power_2,
                 lr=rate,
                 beta1=_BETA_1,
-                beta2=_BETA_2,
+                beta2=self._beta_2,
                 epsilon=_EPSILON,
                 grad=gradient * clip,
             )
@@ -233,7 +237,7 @@ class _LossScaler:
         is_raised = good >= _STEPS_PER_RAISE
         change = tf.where(is_finite, tf.where(is_raised, 2.0, 1.0), 0.5)
         self.factor.assign(tf.maximum(self.factor.value * change, 1.0))
-        self._good_steps.assign(tf.where(is_raised, 0, good))
+        self._good_steps.assign(tf.where(is_raised, tf.zeros_like(good), good))
 
 
 def _state(value: np.generic | np.ndarray, name: str) -> keras.Variable:

@@ -347,6 +347,7 @@ def _optimizers(model: RetrievalModel, config: Config, num_steps: int) -> Optimi
             Group(tables, rate, settings.id_weight_decay),
             Group(encoder, encoder_rate, settings.weight_decay),
         ],
+        beta_2=settings.gradient_memory,
         ema_decay=settings.average_decay or None,
     )
 
