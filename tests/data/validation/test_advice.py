@@ -187,7 +187,7 @@ def test_only_positives_without_drawn_negatives_teach_nothing():
 
 def test_new_users_matter_only_to_user_ids():
     change, _ = CASES["new users"]
-    assert warnings(change, retrieval={"use_user_id": False}) == []
+    assert warnings(change, retrieval={"user": {"use_id": False}}) == []
 
 
 def test_small_log_has_no_crawler():

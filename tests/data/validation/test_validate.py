@@ -221,7 +221,7 @@ def test_coverage_of_split_by_users_warns_about_user_ids(folder: Path):
     chosen = config(folder, split={"kind": "users", "validation": 0.3, "test": 0.3})
     report = validate(chosen)
     assert report["coverage"]["test_users_trained"] == 0
-    assert any("use_user_id: false" in warning for warning in report["warnings"])
+    assert any("user.use_id: false" in warning for warning in report["warnings"])
 
 
 def test_feature_that_is_the_label_is_noticed(folder: Path):
