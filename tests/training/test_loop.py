@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfrec.features.batches import epoch_batches
 from tfrec.training import loop
-from tfrec.training.loop import History, Run, TrainingError, fit
+from tfrec.training.loop import History, Observer, Run, TrainingError, fit
 
 ROUNDS, STEPS = 5, 3
 
@@ -89,6 +89,131 @@ def test_fit_after_the_end_gives_the_same_answer_without_training(tmp_path):
     again = make_counter_run([9.0, 9.0, 9.0], "metric")
     assert fit(again, tmp_path) == history
     assert float(again.weights[0]) == 4
+
+
+# When training stops early
+
+
+@pytest.mark.parametrize(
+    ("metrics", "monitor", "patience", "num_rounds"),
+    [
+        ([5, 4, 3, 2], "metric", 0, 4),
+        ([5, 4, 3, 2], "metric", 1, 2),
+        ([5, 4, 3, 2], "metric", 2, 3),
+        ([5, 4, 3, 2], "-metric", 1, 4),
+        ([1, 3, 2, 3, 4, 5], "metric", 2, 4),  # an equal value is no better one
+        ([1, 3, 2, 4, 3, 5, 6], "metric", 2, 7),
+        ([math.nan, math.nan, 1], "metric", 2, 2),
+        ([5, 4, 3, 2], None, 1, 4),
+    ],
+)
+def test_fit_with_patience_stops_when_no_round_gets_better(
+    tmp_path, metrics, monitor, patience, num_rounds
+):
+    run = dataclasses.replace(make_counter_run(metrics, monitor), patience=patience)
+    assert len(fit(run, tmp_path).rounds) == num_rounds
+
+
+@pytest.mark.parametrize("kill", [2, 5, 6, 7, 9])
+def test_fit_with_patience_killed_and_resumed_stops_in_the_same_round(tmp_path, killed_at, kill):
+    def make() -> Run:
+        run = make_counter_run([0.2, 0.5, 0.4, 0.3, 0.9], "metric")
+        return dataclasses.replace(run, patience=2)
+
+    with killed_at(kill):
+        fit(make(), tmp_path)
+    run = make()
+    history = fit(run, tmp_path)
+    assert (len(history.rounds), history.best_round, float(run.weights[0])) == (4, 1, 4)
+    again = make()  # and once it is over it stays over
+    assert fit(again, tmp_path) == history
+    assert float(again.weights[0]) == 4
+
+
+# What is told of a run
+
+
+class Diary(Observer):
+    """Writes down all it hears."""
+
+    def __init__(self) -> None:
+        self.lines: list[tuple] = []
+
+    def on_start(self, step: int, round_number: int) -> None:
+        self.lines.append(("start", step, round_number))
+
+    def on_step(self, step: int, measured: dict[str, float]) -> None:
+        self.lines.append(("step", step, measured["loss"]))
+
+    def on_round(self, round_number: int, measured: dict[str, float]) -> None:
+        self.lines.append(("round", round_number, measured["metric"]))
+
+    def on_checkpoint(self) -> None:
+        self.lines.append(("checkpoint",))
+
+
+def test_observer_hears_of_steps_rounds_and_checkpoints(tmp_path):
+    diary = Diary()
+    fit(make_counter_run([0.9, 0.1], "metric"), tmp_path, observer=diary)
+    assert diary.lines == [
+        ("start", 0, 0),
+        ("step", 1, 0.0),
+        ("step", 2, 1.0),
+        ("round", 1, 0.9),
+        ("checkpoint",),
+        ("step", 3, 10.0),
+        ("step", 4, 11.0),
+        ("round", 2, 0.1),
+        ("checkpoint",),
+    ]
+
+
+def test_observer_of_a_resumed_run_hears_where_it_goes_on(tmp_path, killed_at):
+    with killed_at(6):  # the second step of the second round is lost
+        fit(make_counter_run([0.9, 0.1], None), tmp_path)
+    diary = Diary()
+    fit(make_counter_run([0.9, 0.1], None), tmp_path, observer=diary)
+    assert diary.lines[:2] == [("start", 4, 1), ("round", 2, 0.1)]
+
+
+def test_described_rounds_are_printed(tmp_path, capfd):
+    def describe(measured: dict[str, float]) -> str | None:
+        return None if measured["metric"] < 0.2 else f"metric {measured['metric']:.2f}"
+
+    run = dataclasses.replace(make_counter_run([0.5, 0.1, 0.9], "metric"), describe=describe)
+    fit(run, tmp_path)
+    printed = capfd.readouterr().out.splitlines()
+    assert printed == ["counter epoch 1/3: metric 0.50", "counter epoch 3/3: metric 0.90"]
+
+
+# Averaged weights
+
+
+@pytest.mark.parametrize("monitor", [None, "metric"])
+def test_averaged_weights_are_validated_and_given_back(tmp_path, monitor):
+    def make() -> tuple[Run, list[float]]:
+        run = make_counter_run([0.0, 0.0, 0.0], monitor)
+        weight, seen = run.weights[0], []
+
+        @contextlib.contextmanager
+        def averaged():
+            weight.assign_add(0.5)
+            yield
+            weight.assign_sub(0.5)
+
+        def validate() -> dict[str, float]:
+            seen.append(float(weight))
+            return {"metric": float(weight)}
+
+        return dataclasses.replace(run, averaged=averaged, validate=validate), seen
+
+    run, seen = make()
+    fit(run, tmp_path)
+    assert seen == [2.5, 4.5, 6.5]
+    assert float(run.weights[0]) == 6.5
+    again, _ = make()
+    fit(again, tmp_path)
+    assert float(again.weights[0]) == 6.5
 
 
 # When checkpoints are written

@@ -130,7 +130,7 @@ def fit(
             workers one that all of them share.
         checkpoint_seconds: Time between two checkpoints within a round; by default
             `CHECKPOINT_SECONDS`. The end of a round always writes one.
-        observer: Hears of steps, rounds and checkpoints.
+        observer: Hears of steps, rounds and checkpoints, with several workers the chief's.
 
     Returns:
         The history. The variables hold the best round's weights (the last without a monitor).
@@ -139,7 +139,7 @@ def fit(
         TrainingError: The loss is no number any more.
         StrategyError: The workers do not start alike.
     """
-    observer = observer or Observer()
+    observer = observer if observer and run.replicas.is_chief else Observer()
     checkpoint = Checkpoint(checkpoint_folder / "checkpoint.npz", run.variables)
     best = Checkpoint(checkpoint_folder / "best.npz", run.weights)
     state = _State(**(checkpoint.restore() or {}))

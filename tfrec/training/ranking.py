@@ -8,19 +8,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-import keras
 import numpy as np
 import tensorflow as tf
 from scipy.special import expit, logit
 from sklearn.linear_model import LogisticRegression
 
 from tfrec.config import Config
+from tfrec.config.retrieval import Schedule
 from tfrec.data.dataset import PreparedData
 from tfrec.features.batches import InputTables, epoch_batches, num_batches
 from tfrec.metrics.ranking import ranking_metrics
 from tfrec.models.ranking import RankingModel
 from tfrec.schema import Batch
 from tfrec.training.loop import History, Run, fit
+from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
 
 _BLOCK = 16384
 _PRIOR_ROWS = 20.0
@@ -206,12 +207,8 @@ def train_ranking(
     batch_size = min(settings.batch_size, len(rows.label))
     steps_per_round = num_batches(len(rows.label), batch_size)
     num_steps = steps_per_round * settings.epochs
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0, num_steps, warmup_target=settings.learning_rate, warmup_steps=max(1, num_steps // 20)
-    )
-    optimizer = keras.optimizers.AdamW(schedule, weight_decay=1e-4)
-    weights = model.trainable_variables
-    optimizer.build(weights)
+    schedule = learning_rate(Schedule(), settings.learning_rate, num_steps)
+    optimizer = OptimizerGroups([Group(model.trainable_variables, schedule, weight_decay=1e-4)])
 
     @tf.function(reduce_retracing=True, autograph=False)
     def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -219,7 +216,7 @@ def train_ranking(
             logits = scorer.batch_logits(batch, training=True)
             losses = tf.nn.sigmoid_cross_entropy_with_logits(batch[Batch.LABEL], logits)
             loss = tf.reduce_mean(losses)
-        optimizer.apply_gradients(zip(tape.gradient(loss, weights), weights, strict=True))
+        optimizer.apply(tape.gradient(loss, optimizer.weights))
         return {"loss": loss}
 
     every = np.arange(len(rows.label))

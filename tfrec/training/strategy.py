@@ -78,8 +78,7 @@ class Replicas:
                 returned, [None if value is None else next(summed) for value in results]
             )
 
-        # The sums are the same in all replicas: those of the first will do.
-        return tf.nest.map_structure(self._first_local, self._strategy.run(run_replica))
+        return _run_once(self._strategy, run_replica)
 
     def gather(self, tensor: tf.Tensor) -> tf.Tensor:
         """Inside `run`: the rows of all replicas, in the order of the batch.
@@ -140,11 +139,10 @@ class Replicas:
         end = (rank + 1) * num_rows // self.num_replicas
         return {name: values[first:end] for name, values in batch.items()}, first
 
-    def _first_local(self, value: Any) -> Any:
-        return value if value is None else self._strategy.experimental_local_results(value)[0]
-
     def _sum_over_workers(self, values: list[float]) -> list[float]:
         """Adds up each worker's values."""
+        strategy = self._strategy
+        assert strategy is not None, "there are several workers"
         # Each local device adds the same: of these, the first speaks for the worker.
         per_worker = self.num_replicas // self.num_workers
 
@@ -156,7 +154,7 @@ class Replicas:
                 part = tf.where(is_first, own, tf.zeros_like(own))
                 return context.all_reduce(tf.distribute.ReduceOp.SUM, part)
 
-            return self._first_local(self._strategy.run(run_replica))
+            return _run_once(strategy, run_replica)
 
         return add(tf.constant(values, tf.float64)).numpy().tolist()
 
@@ -190,6 +188,14 @@ def make_replicas(kind: Literal["one_device", "mirrored", "multi_worker"]) -> Re
             f"The workers cannot be joined any more: {error}. Call `make_replicas` before anything "
             "else that computes with TensorFlow."
         ) from error
+
+
+def _run_once(strategy: tf.distribute.Strategy, function: Callable[[], Any]) -> Any:
+    """Runs a function whose answer is the same in all replicas; returns this process's first."""
+    return tf.nest.map_structure(
+        lambda value: value if value is None else strategy.experimental_local_results(value)[0],
+        strategy.run(function),
+    )
 
 
 def _tasks(cluster: tf.train.ClusterSpec) -> list[tuple[str, int]]:

@@ -1,0 +1,228 @@
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tfrec.config.retrieval import Schedule
+from tfrec.training import optimizers
+from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
+
+
+def constant(rate: float) -> optimizers.Rate:
+    return learning_rate(Schedule(kind="constant", warmup=0.0), rate, 10)
+
+
+def rates(kind: str, warmup: float, num_steps: int = 10) -> list[float]:
+    rate = learning_rate(Schedule(kind=kind, warmup=warmup), 2.0, num_steps)
+    return [float(rate(tf.constant(step, tf.int64))) for step in range(num_steps + 2)]
+
+
+# Rates
+
+
+def test_linear_rate_rises_to_the_peak_and_falls_to_zero():
+    # Two of ten steps rise: 1, 2. The other eight fall by 2 / 8 each, and end at 10.
+    assert rates("linear", 0.2) == pytest.approx(
+        [1, 2, 2, 1.75, 1.5, 1.25, 1, 0.75, 0.5, 0.25, 0, 0], abs=1e-6
+    )
+
+
+def test_cosine_rate_follows_half_a_cosine():
+    wanted = [0.5, 1.0, 1.5, 2.0, *(1 + math.cos(math.pi * k / 6) for k in range(7)), 0.0]
+    got = rates("cosine", 0.4)
+    assert got == pytest.approx([*wanted[:4], *wanted[4:11], 0.0], abs=1e-6)
+
+
+def test_constant_rate_stays_at_the_peak():
+    assert rates("constant", 0.3) == pytest.approx([2 / 3, 4 / 3] + [2.0] * 10)
+
+
+@pytest.mark.parametrize("kind", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize("warmup", [0.0, 0.05, 0.5, 0.9])
+@pytest.mark.parametrize("num_steps", [1, 2, 30])
+def test_rate_lies_above_zero_and_reaches_the_peak(kind, warmup, num_steps):
+    got = rates(kind, warmup, num_steps)[:num_steps]
+    assert min(got) > 0
+    assert max(got) == pytest.approx(2.0)
+
+
+# Steps
+
+
+class Oracle:
+    """AdamW in numpy, written from the papers: one list of weights, rates and decays."""
+
+    def __init__(self, weights, rates, decays, clip):
+        self.weights = [w.astype(np.float64) for w in weights]
+        self.rates, self.decays, self.clip = rates, decays, clip
+        self.means = [np.zeros_like(w) for w in self.weights]
+        self.squares = [np.zeros_like(w) for w in self.weights]
+        self.step = 0
+
+    def apply(self, gradients) -> float:
+        self.step += 1
+        norm = math.sqrt(sum((g**2).sum() for g in gradients if g is not None))
+        factor = min(1.0, self.clip / norm)
+        for n, gradient in enumerate(gradients):
+            if gradient is None:
+                continue
+            g = gradient * factor
+            self.means[n] = 0.9 * self.means[n] + 0.1 * g
+            self.squares[n] = 0.999 * self.squares[n] + 0.001 * g**2
+            mean = self.means[n] / (1 - 0.9**self.step)
+            # Epsilon stands beside the uncorrected root.
+            root_correction = math.sqrt(1 - 0.999**self.step)
+            root = (np.sqrt(self.squares[n]) + 1e-7) / root_correction
+            decayed = self.weights[n] * (1 - self.rates[n] * self.decays[n])
+            self.weights[n] = decayed - self.rates[n] * mean / root
+        return norm
+
+
+def some_weights(seed: int) -> list[np.ndarray]:
+    draw = np.random.default_rng(seed)
+    return [draw.normal(size=size).astype(np.float32) for size in [(6, 3), (4,), (2, 5)]]
+
+
+def grouped(values: list[np.ndarray], **settings) -> tuple[OptimizerGroups, list[keras.Variable]]:
+    """The first weight is a table without decay, the next has decay, the last its own rate."""
+    weights = [keras.Variable(value) for value in values]
+    table, tower, encoder = weights
+    groups = [
+        Group([tower], constant(0.1), 0.3),
+        Group([table], constant(0.1)),
+        Group([encoder], constant(0.02), 0.3),
+    ]
+    return OptimizerGroups(groups, **settings), [tower, table, encoder]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("clip", [0.5, 1e6])
+def test_steps_equal_the_definition_with_repeated_rows_and_missing_gradients(seed, clip):
+    draw = np.random.default_rng(seed + 100)
+    values = some_weights(seed)
+    groups, weights = grouped(values, clip_norm=clip)
+    table, tower, encoder = values
+    oracle = Oracle([tower, table, encoder], [0.1, 0.1, 0.02], [0.3, 0.0, 0.3], clip)
+    apply = tf.function(groups.apply, autograph=False)
+    for step in range(6):
+        rows = draw.integers(0, 6, 5)  # five draws of six rows repeat some nearly always
+        parts = draw.normal(size=(5, 3)).astype(np.float32)
+        of_table = np.zeros((6, 3))
+        for row, part in zip(rows, parts, strict=True):
+            of_table[row] += part
+        of_tower = draw.normal(size=4).astype(np.float32)
+        of_encoder = draw.normal(size=(2, 5)).astype(np.float32) if step % 2 else None
+        sparse = tf.IndexedSlices(tf.constant(parts), tf.constant(rows), tf.constant([6, 3]))
+        norm = apply([of_tower, sparse, of_encoder])
+        assert float(norm) == pytest.approx(
+            oracle.apply([of_tower, of_table, of_encoder]), rel=1e-5
+        )
+    for weight, wanted in zip(weights, oracle.weights, strict=True):
+        np.testing.assert_allclose(weight.numpy(), wanted, atol=2e-5)
+
+
+def test_steps_equal_those_of_keras_where_gradients_are_dense():
+    values = some_weights(7)
+    ours = [keras.Variable(value) for value in values]
+    theirs = [keras.Variable(value) for value in values]
+    schedule = learning_rate(Schedule(kind="cosine", warmup=0.25), 0.05, 8)
+    groups = OptimizerGroups([Group(ours, schedule, 0.1)], clip_norm=1.0)
+    optimizer = keras.optimizers.AdamW(0.05, weight_decay=0.1, global_clipnorm=1.0)
+    optimizer.build(theirs)
+    draw = np.random.default_rng(0)
+    for step in range(8):
+        gradients = [tf.constant(draw.normal(size=v.shape).astype(np.float32)) for v in values]
+        groups.apply(gradients)
+        optimizer.learning_rate = float(schedule(tf.constant(step)))
+        optimizer.apply_gradients(zip(gradients, theirs, strict=True))
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-5)
+
+
+def test_weight_without_gradient_stays_as_it_is():
+    values = some_weights(1)
+    groups, (tower, table, encoder) = grouped(values)
+    groups.apply([None, tf.ones((6, 3)), None])
+    np.testing.assert_array_equal(tower.numpy(), values[1])
+    np.testing.assert_array_equal(encoder.numpy(), values[2])
+    assert (table.numpy() != values[0]).all()
+
+
+def test_weight_in_two_groups_is_refused():
+    weight = keras.Variable(np.zeros(2, np.float32))
+    with pytest.raises(ValueError, match="one group"):
+        OptimizerGroups([Group([weight], constant(0.1)), Group([weight], constant(0.2))])
+
+
+# Averages
+
+
+def test_averages_follow_the_weights_and_change_places_with_them():
+    values = some_weights(2)
+    groups, weights = grouped(values, ema_decay=0.8, clip_norm=1e6)
+    wanted = [w.numpy().astype(np.float64) for w in weights]
+    draw = np.random.default_rng(2)
+    for step in range(1, 60):
+        groups.apply([tf.constant(draw.normal(size=w.shape).astype(np.float32)) for w in weights])
+        decay = min(0.8, (1 + step) / (10 + step))
+        wanted = [decay * a + (1 - decay) * w.numpy() for a, w in zip(wanted, weights, strict=True)]
+    trained = [w.numpy() for w in weights]
+    with groups.averaged():
+        for weight, average in zip(weights, wanted, strict=True):
+            np.testing.assert_allclose(weight.numpy(), average, atol=1e-5)
+    for weight, value in zip(weights, trained, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
+def test_averaged_without_averages_changes_nothing():
+    values = some_weights(2)
+    groups, (_, table, _) = grouped(values)
+    with groups.averaged():
+        np.testing.assert_array_equal(table.numpy(), values[0])
+
+
+# Loss scaling
+
+
+def scale_of(groups: OptimizerGroups) -> float:
+    return float(groups.scale(tf.constant(1.0)))
+
+
+def test_scaled_loss_gives_the_same_steps():
+    plain, plain_weights = grouped(some_weights(3))
+    scaled, scaled_weights = grouped(some_weights(3), loss_scaling=True)
+    for step in range(4):
+        for groups, weights in ((plain, plain_weights), (scaled, scaled_weights)):
+            with tf.GradientTape() as tape:
+                loss = tf.add_n([tf.reduce_sum(tf.sin(w.value * (step + 1))) for w in weights])
+                loss = groups.scale(loss)
+            groups.apply(tape.gradient(loss, [w.value for w in weights]))
+    assert scale_of(scaled) == 2.0**15
+    for one, other in zip(plain_weights, scaled_weights, strict=True):
+        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+
+
+def test_overflow_leaves_the_step_out_and_halves_the_scale():
+    values = some_weights(4)
+    groups, weights = grouped(values, loss_scaling=True, ema_decay=0.9)
+    before = [v.numpy() for v in groups.variables[:-2]]
+    apply = tf.function(groups.apply, autograph=False)
+    apply([tf.constant([1.0, np.inf, 0.0, 0.0]), tf.ones((6, 3)), tf.ones((2, 5))])
+    assert scale_of(groups) == 2.0**14
+    np.testing.assert_array_equal(weights[1].numpy(), values[0])
+    for variable, value in zip(groups.variables[:-2], before, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_scale_doubles_after_enough_good_steps_in_a_row(monkeypatch):
+    monkeypatch.setattr(optimizers, "_STEPS_PER_RAISE", 3)
+    groups, _ = grouped(some_weights(5), loss_scaling=True)
+    good = [tf.ones(4), tf.ones((6, 3)), tf.ones((2, 5))]
+    bad = [tf.fill([4], np.nan), *good[1:]]
+    seen = []
+    for gradients in [good, good, bad, good, good, good, good]:
+        groups.apply([tf.cast(g, tf.float32) for g in gradients])
+        seen.append(scale_of(groups) / 2.0**15)
+    assert seen == [1, 1, 0.5, 0.5, 0.5, 1, 1]
