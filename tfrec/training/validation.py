@@ -10,6 +10,7 @@ from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.metrics.health import HealthReport, measure_health
 from tfrec.metrics.retrieval import recall_at_k, target_ranks, top_items
+from tfrec.schema import Columns
 from tfrec.training.embedder import Embedder
 
 MAX_TARGETS = 4000
@@ -18,12 +19,12 @@ _BLOCK = 256
 
 
 class Validation:
-    """Ranks validation targets among the whole catalogue.
+    """Ranks validation targets among the whole catalogue; with `loss.kind: mse` predicts ratings.
 
     Args:
         embedder: Runs the towers.
         data: The prepared data set.
-        config: `evaluation.k`, `evaluation.remove_seen` and the seed.
+        config: `evaluation.k`, `evaluation.remove_seen`, `retrieval.loss.kind` and the seed.
 
     Attributes:
         k: Length of the lists by which rounds are compared, the smallest of `evaluation.k`.
@@ -41,6 +42,8 @@ class Validation:
         self._contexts = data.examples["context"].to_numpy()[rows]
         self._targets = data.examples["item_index"].to_numpy()[rows]
         self._histories = data.histories(self._contexts)
+        is_rated = config.retrieval.loss.kind == "mse"
+        self._ratings = _Ratings(embedder, data, config.seed) if is_rated else None
         # Items of equal popularity stand in a random order.
         counts = data.item_counts()
         popularity = counts + 0.5 * np.random.default_rng(config.seed).random(len(counts))
@@ -50,14 +53,21 @@ class Validation:
 
     @property
     def monitor(self) -> str:
-        """Name of the metric that marks the best round."""
+        """Name of the metric that marks the best round, with a ``-`` where less is better."""
+        if self._ratings is not None and self._ratings.count:
+            return "-validation_rmse"
+        return self._ndcg
+
+    @property
+    def _ndcg(self) -> str:
         return f"validation_ndcg_at_{self.k}"
 
     def __call__(self) -> dict[str, float]:
         """Measures the model as it is.
 
         Returns:
-            NDCG and recall of ours, NDCG of popularity, and what the health report counts.
+            NDCG and recall of ours, NDCG of popularity, what the health report counts and, with
+            `loss.kind: mse`, the root mean squared error of ours and of the mean rating.
         """
         self._embedder.renew_cache()
         items = self._embedder.catalogue()
@@ -73,7 +83,8 @@ class Validation:
             k=self.k,
         )
         return {
-            self.monitor: self.report.ndcg_at_k,
+            **(self._ratings.measure(items) if self._ratings is not None else {}),
+            self._ndcg: self.report.ndcg_at_k,
             f"validation_recall_at_{self._max_k}": recall_at_k(ranks, self._max_k),
             f"popularity_ndcg_at_{self.k}": self.report.popularity_ndcg_at_k,
             "effective_rank": self.report.effective_rank,
@@ -83,8 +94,13 @@ class Validation:
 
     def describe(self, measured: dict[str, float]) -> str:
         """Returns the line of a round."""
-        health = self.report.line() if self.report else ""
-        return f"loss {measured['loss']:.4f}, {health}"
+        parts = [f"loss {measured['loss']:.4f}"]
+        if self._ratings is not None and self._ratings.count:
+            rmse, of_mean = measured["validation_rmse"], measured["mean_rating_rmse"]
+            parts.append(f"RMSE {rmse:.4f} (mean rating {of_mean:.4f})")
+        if self.report:
+            parts.append(self.report.line())
+        return ", ".join(parts)
 
     def _rank(self, score_block: Callable[[slice], np.ndarray]) -> np.ndarray:
         return target_ranks(score_block, self._targets, self._seen)
@@ -102,6 +118,49 @@ class Validation:
             scores[self._seen(block)] = -np.inf
             lists.append(top_items(scores, self.k))
         return np.concatenate(lists) if lists else np.zeros((0, self.k), np.int64)
+
+
+class _Ratings:
+    """Predicts validation ratings.
+
+    Args:
+        embedder: Runs the towers.
+        data: The prepared data set, with ratings.
+        seed: Draws the rows where there are many.
+
+    Attributes:
+        count: Number of ratings.
+    """
+
+    def __init__(self, embedder: Embedder, data: PreparedData, seed: int) -> None:
+        self._embedder = embedder
+        ratings = data.examples[Columns.RATING].to_numpy()
+        rows = np.flatnonzero(data.split_mask("validation") & np.isfinite(ratings))
+        rows = _sample(rows, MAX_TARGETS, seed)
+        self.count = len(rows)
+        self._contexts = data.examples["context"].to_numpy()[rows]
+        self._items = data.examples["item_index"].to_numpy()[rows]
+        self._ratings = ratings[rows]
+
+    def measure(self, items: np.ndarray) -> dict[str, float]:
+        """Returns the error of ours and, to compare, of the mean training rating for all.
+
+        Args:
+            items: float32 [num_items + 1, embedding_dim].
+        """
+        if not self.count:
+            return {}
+        mean = float(self._embedder.model.rating_offset)
+        users = self._embedder.requests(self._contexts, items)
+        scores = np.einsum("nd,nd->n", users, items[self._items])
+        return {
+            "validation_rmse": _root_mean_square(mean + scores - self._ratings),
+            "mean_rating_rmse": _root_mean_square(mean - self._ratings),
+        }
+
+
+def _root_mean_square(errors: np.ndarray) -> float:
+    return float(np.sqrt(np.mean(np.square(errors, dtype=np.float64))))
 
 
 def _sample(rows: np.ndarray, size: int, seed: int) -> np.ndarray:
