@@ -128,7 +128,7 @@ class InputTables:
             **{name: values[contexts] for name, values in self._context_features.items()},
         }
 
-    def request_features(self, batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    def request_features(self, batch: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Joins the attributes of a batch's users to its request features."""
         of_user = {
             name: tf.gather(values, batch[Batch.USER_INDEX])

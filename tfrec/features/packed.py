@@ -65,7 +65,7 @@ class PackedSequences:
         events = self._tables.windows(sequences.first[window], sequences.last[window], longest)
         is_event = np.arange(longest) >= longest - length[:, None]
         events[Batch.HISTORY_SEGMENT] = np.where(is_event, 1 + number[:, None], 0)
-        packed = {}
+        packed: dict[str, np.ndarray] = {}
         for name, values in events.items():
             flat = np.zeros(len(rows) * self.width, np.int32)
             flat[places] = values[is_event]

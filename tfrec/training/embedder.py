@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -127,7 +129,7 @@ class Embedder:
         return tf.gather(self.item_text, rows)
 
     def read_histories(
-        self, batch: dict[str, tf.Tensor], history_items: tf.Tensor, training: bool
+        self, batch: Mapping[str, tf.Tensor], history_items: tf.Tensor, training: bool
     ) -> tf.Tensor:
         """Reads the histories of a batch; float32 [n, length, embedding_dim].
 
@@ -149,10 +151,10 @@ class Embedder:
 
     def request_embeddings(
         self,
-        batch: dict[str, tf.Tensor],
+        batch: Mapping[str, tf.Tensor],
         state: tf.Tensor,
         training: bool,
-        encode: object = None,
+        encode: Callable[[tf.Tensor], tf.Tensor] | None = None,
     ) -> tf.Tensor:
         """Embeds requests, given the states of their histories, float32 [n, embedding_dim].
 
@@ -163,7 +165,7 @@ class Embedder:
             encode: From token ids to BERT(U) of the distinct texts; None takes the cache.
         """
         texts, position = tf.unique(batch[Batch.TEXT_INDEX])
-        if callable(encode):
+        if encode is not None:
             vectors = encode(trim(tf.gather(self.tables.text_tokens, texts)))
         else:
             vectors = tf.gather(self._request_text, texts)

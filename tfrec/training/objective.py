@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config import Retrieval
+from tfrec.encoders.buckets import encode_by_length
 from tfrec.features.batches import trim
 from tfrec.losses.adversarial import perturb
 from tfrec.losses.full_softmax import full_softmax
@@ -123,14 +124,16 @@ class Objective:
         def loss_of(tables: Tables) -> tf.Tensor:
             table = tables[0]
             users = self._users(batch, tables, history)
-            shared = [queued]
+            shared = [(*queued, tf.ones(tf.shape(queued[1])))]
             if self._settings.negatives.in_batch:
                 in_batch = tf.gather(table, at_target)
-                shared.append((self._replicas.gather(in_batch), self._replicas.gather(target)))
+                shared.append(
+                    _distinct_rows(self._replicas.gather(in_batch), self._replicas.gather(target))
+                )
             if drawn.shape.rank == 1:
-                shared.append((tf.gather(table, at_drawn), drawn))
-            items, index = (tf.concat(part, axis=0) for part in zip(*shared, strict=True))
-            expected = self._log_expected(index, queued[1], totals)
+                shared.append((tf.gather(table, at_drawn), drawn, tf.ones(tf.shape(drawn))))
+            items, index, slots = (tf.concat(part, axis=0) for part in zip(*shared, strict=True))
+            expected = self._log_expected(index, queued[1], totals) - tf.math.log(slots)
             blocks = [
                 (
                     tf.matmul(users, items, transpose_b=True),
@@ -292,18 +295,41 @@ def states_of_targets(batch: Mapping[str, tf.Tensor], states: tf.Tensor) -> tf.T
 def _encode_function(embedder: Embedder, settings: Retrieval) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns how a step encodes texts, int32 [n, length], when the encoder is trained."""
     encoder = embedder.model.encoder
-    encode = partial(encoder, training=True)
-    if settings.jit_compile:
-        encode = tf.function(encode, jit_compile=True, autograph=False)
-    if not settings.gradient_cache:
-        return encode
-    return partial(
-        cached_encode,
-        encode,
-        chunk_size=settings.gradient_cache,
-        weights=encoder.trainable_variables,
-        seed_states=seed_states_of(encoder),
+    # A function of its own is traced once and not for each use and each length of text.
+    encode = tf.function(
+        lambda tokens: encoder(tokens, training=True),
+        input_signature=[tf.TensorSpec([None, None], tf.int32)],
+        jit_compile=settings.jit_compile or None,
+        autograph=False,
     )
+    if settings.gradient_cache:
+        return partial(
+            cached_encode,
+            lambda tokens: encode(trim(tokens)),
+            chunk_size=settings.gradient_cache,
+            weights=encoder.trainable_variables,
+            seed_states=seed_states_of(encoder),
+        )
+    return partial(encode_by_length, encode)
+
+
+def _distinct_rows(
+    embeddings: tf.Tensor, index: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Takes the items of a batch once each.
+
+    n slots with one item are, in a sum of exponentials, one slot whose logit is log n higher.
+
+    Args:
+        embeddings: float32 [slots, dim]; slots of one item hold the same.
+        index: int32 [slots], item indices.
+
+    Returns:
+        float32 [n, dim], int32 [n], and float32 [n], the slots that each fills.
+    """
+    distinct, place, slots = tf.unique_with_counts(index)
+    first = tf.math.unsorted_segment_min(tf.range(tf.size(index)), place, tf.size(distinct))
+    return tf.gather(embeddings, first), distinct, tf.cast(slots, tf.float32)
 
 
 def _distinct(uses: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:

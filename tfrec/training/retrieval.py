@@ -283,10 +283,12 @@ def _make_step(
                 own = _own_part(whole, part, first)
             else:
                 own = {**part, **whole}
-            with tf.GradientTape() as tape:
+            # Only what is trained is watched: nothing is kept for frozen layers.
+            with tf.GradientTape(watch_accessed_variables=False) as tape:
+                tape.watch([weight.value for weight in weights])
                 loss, items = objective(own, seed, totals)
                 scaled = optimizers.scale(loss)
-            gradients = tape.gradient(scaled, weights)
+            gradients = tape.gradient(scaled, [weight.value for weight in weights])
             remembered = replicas.once(replicas.gather(items)) if objective.queue else None
             return loss, gradients, remembered
 
