@@ -56,6 +56,9 @@ class UserSide(Section):
     """Share of user ids hidden in training: ids learn users by heart sooner than histories do."""
     dropout: Fraction = 0.1
     """Share of histories and of attributes hidden in training, so that requests without work."""
+    hidden_layer: bool = True
+    """Whether a residual layer mixes the parts once more. Without, a user tower of an id alone is
+    matrix factorisation."""
     history: History = History()
 
 

@@ -62,12 +62,13 @@ class UserTower(keras.layers.Layer):
             self.gap_embedding = _embedding(num_gaps, embedding_dim, "gap")
             self.last_gap_embedding = _embedding(num_gaps, embedding_dim, "last_gap")
         self.reader = build_reader(history, embedding_dim, max_history, "history")
-        self.hidden = keras.layers.Dense(2 * embedding_dim, activation="gelu", name="hidden")
-        self.hidden.build((None, embedding_dim))
-        self.output_projection = keras.layers.Dense(
-            embedding_dim, kernel_initializer="zeros", name="output"
-        )
-        self.output_projection.build((None, 2 * embedding_dim))
+        if settings.hidden_layer:
+            self.hidden = keras.layers.Dense(2 * embedding_dim, activation="gelu", name="hidden")
+            self.hidden.build((None, embedding_dim))
+            self.output_projection = keras.layers.Dense(
+                embedding_dim, kernel_initializer="zeros", name="output"
+            )
+            self.output_projection.build((None, 2 * embedding_dim))
         self.built = True
 
     def read_histories(
@@ -134,7 +135,8 @@ class UserTower(keras.layers.Layer):
             embedded = [part * keep[:, 1:] for part in embedded]
         parts = [self.text_projection(text_vector), self.id_embedding(id_row), state, *embedded]
         user = tf.add_n(parts)
-        user += self.output_projection(self.hidden(user))
+        if self.settings.hidden_layer:
+            user += self.output_projection(self.hidden(user))
         user = tf.cast(user, tf.float32)  # scores want more than 16 bits
         return tf.math.l2_normalize(user, axis=-1) if self.is_unit else user
 
