@@ -231,6 +231,8 @@ def measure_leave_one_out(trained: Trained, split: str) -> Metrics:
 
 def link_shuffled_ratings(data: Path, work: Path) -> Path:
     """Writes the split of the tutorial beside a link to `ml-100k`; returns the folder of both."""
+    if (work / "split.csv").exists():  # written anew, it would look like other data to the run
+        return work
     import tensorflow as tf
 
     tf.random.set_seed(SHUFFLE_SEED)
@@ -245,14 +247,12 @@ def link_shuffled_ratings(data: Path, work: Path) -> Path:
         new_columns=["user_id", "item_id", "rating", "time"],
     )
     place = np.arange(NUM_RATINGS)
+    (work / "ml-100k").symlink_to((data / "ml-100k").resolve())
     # All test ratings of a user are one request: none stands in the history of another.
     ratings[order].select("user_id", "item_id").with_columns(
         pl.Series("place", np.minimum(place, NUM_TRAIN)),
         pl.Series("split", np.where(place < NUM_TRAIN, "train", "test")),
     ).write_csv(work / "split.csv")
-    link = work / "ml-100k"
-    if not link.exists():
-        link.symlink_to((data / "ml-100k").resolve())
     return work
 
 
