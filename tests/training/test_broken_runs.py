@@ -1,0 +1,176 @@
+"""Runs that go wrong in the ways of practice are stopped and named; a sound one is left alone."""
+
+import dataclasses
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from small_model import small_model
+
+from tfrec.config import Config, parse_config
+from tfrec.data.dataset import PreparedData
+from tfrec.data.preparing.prepare import prepare
+from tfrec.data.reading.sources import read_source
+from tfrec.features.batches import InputTables
+from tfrec.features.text import tokenize_texts, train_vocabulary
+from tfrec.metrics.health import Kind
+from tfrec.training.retrieval import HealthError, train_retrieval
+
+NUM_USERS, NUM_ITEMS, NUM_TOPICS, NUM_EVENTS = 500, 400, 8, 9
+TOPICS = ["tea", "bikes", "chess", "paint", "boats", "birds", "maths", "bread"]
+
+pytestmark = pytest.mark.slow
+
+
+def draw_log() -> dict[str, pl.DataFrame]:
+    """Draws a log in which some items are far more popular, and each user keeps to a topic."""
+    rng = np.random.default_rng(0)
+    popularity = np.arange(1, NUM_ITEMS + 1) ** -0.6
+    topic = np.arange(NUM_ITEMS) % NUM_TOPICS
+    events = []
+    for user in range(NUM_USERS):
+        shares = popularity * np.where(topic == rng.integers(NUM_TOPICS), 50.0, 1.0)
+        items = rng.choice(NUM_ITEMS, NUM_EVENTS, replace=False, p=shares / shares.sum())
+        minutes = rng.choice(100_000, NUM_EVENTS, replace=False)
+        events += [
+            (f"u{user}", f"i{item}", datetime(2024, 1, 1) + timedelta(minutes=int(minute)))
+            for item, minute in zip(items, minutes, strict=True)
+        ]
+    return {
+        "events": pl.DataFrame(events, ["user_id", "item_id", "time"], orient="row"),
+        "items": pl.DataFrame(
+            {
+                "item_id": [f"i{item}" for item in range(NUM_ITEMS)],
+                "title": [f"{TOPICS[number]} {item}" for item, number in enumerate(topic)],
+            }
+        ),
+    }
+
+
+def make_config(alarm: str, **retrieval) -> Config:
+    return parse_config(
+        {
+            "name": "broken",
+            "data": {
+                "source": "tables",
+                "items": {"title": "title", "text": ["title"]},
+                "max_history": 6,
+            },
+            "encoder": {"source": "nano"},
+            "retrieval": {
+                "embedding_dim": 16,
+                "batch_size": 128,
+                "epochs": 3,
+                "learning_rate": 0.01,
+                # Without correction a model learns who prefers what and nothing of popularity, so
+                # labels of chance leave it with nothing. With it, such a model ends as good as
+                # popularity, and looks like one of honest data in which tastes do not differ.
+                "loss": {"log_q": "none"},
+                "health": {"alarm": alarm},
+                **retrieval,
+            },
+            "evaluation": {"k": [10]},
+        }
+    )
+
+
+def leaked(data: PreparedData) -> PreparedData:
+    """Ends each history one event too late: behind the target instead of before it."""
+    contexts = data.contexts
+    end = contexts["history_end"].to_numpy()
+    last_of_user = np.zeros(data.num_users + 1, np.int64)
+    np.maximum.at(last_of_user, contexts["user_index"].to_numpy(), end)
+    end = np.minimum(end + 1, last_of_user[contexts["user_index"].to_numpy()])
+    moved = contexts.with_columns(pl.Series("history_end", end))
+    return dataclasses.replace(data, contexts=moved)
+
+
+def shuffled(data: PreparedData) -> PreparedData:
+    """Gives the items of the training targets to one another's requests."""
+    rows, items = data.target_rows("train"), data.examples["item_index"].to_numpy().copy()
+    items[rows] = np.random.default_rng(1).permutation(items[rows])
+    examples = data.examples.with_columns(pl.Series("item_index", items))
+    return dataclasses.replace(data, examples=examples)
+
+
+def without_identity(data: PreparedData) -> PreparedData:
+    """Gives all items one text, as a join that found the same row each time would."""
+    items = data.items.with_columns(pl.col("text", "title").first())
+    return dataclasses.replace(data, items=items)
+
+
+BROKEN: dict[str, tuple[Kind, Callable[[PreparedData], PreparedData], dict]] = {
+    "collapsed": ("collapse", without_identity, {"item": {"use_id": False}}),
+    "leaked": ("leak", leaked, {}),
+    "shuffled": ("worse_than_popularity", shuffled, {}),
+}
+SAYS: dict[Kind, str] = {
+    "collapse": "has collapsed",
+    "leak": "stand in the history",
+    "worse_than_popularity": "the most popular items",
+}
+
+
+class Runner:
+    """Trains on the log once for each kind of damage, then goes on from the finished run."""
+
+    def __init__(self, data: PreparedData, folder: Path) -> None:
+        self._data = data
+        self._folder = folder
+        texts = data.items["text"].to_list()
+        self._vocabulary = train_vocabulary(texts, 300)
+
+    def __call__(self, name: str, alarm: str) -> None:
+        damage, retrieval = BROKEN[name][1:] if name != "sound" else (lambda data: data, {})
+        data, config = damage(self._data), make_config(alarm, **retrieval)
+        items = tokenize_texts(self._vocabulary, ["", *data.items["text"].to_list()], 8, "items")
+        texts = tokenize_texts(self._vocabulary, data.texts, 8, "texts")
+        checkpoints = self._folder / name / "checkpoints"
+        checkpoints.mkdir(parents=True, exist_ok=True)
+        train_retrieval(
+            small_model(data, self._vocabulary, config),
+            data,
+            InputTables(data, items, texts),
+            config,
+            checkpoints,
+        )
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Runner:
+    folder = tmp_path_factory.mktemp("broken")
+    config = make_config("off")
+    prepare(read_source(config.data, config.seed, draw_log()), config, folder)
+    return Runner(PreparedData.load(folder), folder)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_run_raises_and_names_what_is_wrong(name, run):
+    with pytest.raises(HealthError) as caught:
+        run(name, "error")
+    told = {kind for kind, words in SAYS.items() if words in str(caught.value)}
+    # A collapsed model is worse than popularity, too.
+    assert BROKEN[name][0] in told
+    assert told <= {BROKEN[name][0], "worse_than_popularity"}
+    assert "retrieval.health.alarm: warn" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_run_with_warn_is_told_and_goes_on(name, run, capsys):
+    run(name, "warn")
+    assert SAYS[BROKEN[name][0]] in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_run_with_off_is_silent(name, run, capsys):
+    run(name, "off")
+    assert "not sound" not in capsys.readouterr().out
+
+
+def test_sound_run_on_the_same_log_raises_nothing(run, capsys):
+    run("sound", "error")
+    run("sound", "warn")
+    assert "not sound" not in capsys.readouterr().out
