@@ -91,7 +91,8 @@ class Replicas:
         """
         if self._strategy is None:
             return tensor
-        return tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+        gathered = tf.distribute.get_replica_context().all_gather(tensor, axis=0)
+        return _with_dense_gradient(gathered)
 
     def once(self, tensor: tf.Tensor) -> tf.Tensor:
         """Inside `run`: makes the sum over replicas be the first one's `tensor`.
@@ -188,6 +189,12 @@ def make_replicas(kind: Literal["one_device", "mirrored", "multi_worker"]) -> Re
             f"The workers cannot be joined any more: {error}. Call `make_replicas` before anything "
             "else that computes with TensorFlow."
         ) from error
+
+
+@tf.custom_gradient
+def _with_dense_gradient(tensor: tf.Tensor) -> tuple[tf.Tensor, Callable[[Any], tf.Tensor]]:
+    """Returns `tensor`, whose gradient `all_gather` then gets whole: it knows no slices."""
+    return tf.identity(tensor), tf.convert_to_tensor
 
 
 def _run_once(strategy: tf.distribute.Strategy, function: Callable[[], Any]) -> Any:
