@@ -123,8 +123,9 @@ def test_cross_validation_of_a_tiny_shop_measures_every_fold_and_resumes(tmp_pat
         "encoder.source=nano",
         "encoder.pretraining.steps=2",
         "retrieval.embedding_dim=16",
-        "retrieval.batch_size=256",
-        "retrieval.epochs=2",
+        "retrieval.batch_size=64",
+        "retrieval.epochs=6",
+        "retrieval.learning_rate=0.01",
         "ranking.epochs=1",
         "index.candidates=50",
     ]

@@ -36,7 +36,7 @@ def make_run() -> Run:
 
 
 def read_points(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """Reads all points of all event files, as they stand there."""
+    """Reads all points of all event files; the names of files do not say their order."""
     points: dict[str, list[tuple[int, float]]] = {}
     for path in sorted(folder.iterdir(), key=lambda path: path.name):
         for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
@@ -44,7 +44,7 @@ def read_points(folder: Path) -> dict[str, list[tuple[int, float]]]:
             for value in event.summary.value:
                 number = float(tf.make_ndarray(value.tensor))
                 points.setdefault(value.tag, []).append((event.step, number))
-    return points
+    return {tag: sorted(found) for tag, found in points.items()}
 
 
 WANTED_STEPS = [(step, 101.0 - step) for step in range(1, ROUNDS * STEPS + 1)]

@@ -31,7 +31,14 @@ MAX_RECALL_AT_1 = 0.9
 items on, unless popularity finds half as many."""
 MIN_ITEMS, MIN_REQUESTS, MIN_TARGETS = 50, 50, 100
 
-Kind = Literal["diverged", "collapse", "leak", "worse_than_popularity", "worse_than_random"]
+Kind = Literal[
+    "diverged",
+    "collapse",
+    "leak",
+    "worse_than_popularity",
+    "level_with_popularity",
+    "worse_than_random",
+]
 
 
 @dataclass(frozen=True)
@@ -316,6 +323,15 @@ def _find_weakness(report: HealthReport) -> Iterator[Finding]:
             f"{high:.4f}, is more than chance. The model has learned less than a count of "
             "choices knows: train longer, check the learning rate, and check that labels and "
             "requests belong together.",
+        )
+    elif low <= 0 and report.num_targets >= MIN_TARGETS:
+        yield Finding(
+            "level_with_popularity",
+            f"NDCG@{report.k} is {report.ndcg_at_k:.4f}, by popularity "
+            f"{report.popularity_ndcg_at_k:.4f}; the difference, between {low:.4f} and "
+            f"{high:.4f}, may be chance. So ends a model that has learned which items are popular "
+            "and nothing about who asks. Train longer or on more data, and check that requests "
+            "and labels belong together: a column may be shuffled or joined wrongly.",
         )
     found = round(report.recall_at_k * report.num_targets)
     chance = float(binom.cdf(found, report.num_targets, report.random_recall_at_k))

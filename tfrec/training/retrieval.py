@@ -126,7 +126,7 @@ def train_retrieval(
         num_steps,
         {"towers": learning_rate(settings.schedule, settings.learning_rate, num_steps)},
     )
-    history = fit(run, checkpoint_folder, observer=curves)
+    history = fit(run, checkpoint_folder, observer=curves if replicas.is_chief else None)
     _check_health(validation, config)
     return history
 
@@ -368,7 +368,8 @@ def _check_health(validation: Validation, config: Config) -> None:
     if not findings:
         return
     message = "\n".join(f"- {finding.message}" for finding in findings)
-    if alarm == "error":
+    is_unsound = any(finding.kind != "level_with_popularity" for finding in findings)
+    if alarm == "error" and is_unsound:
         raise HealthError(
             f"retrieval: the finished model is not sound.\n{message}\n"
             "To go on all the same: retrieval.health.alarm: warn."
