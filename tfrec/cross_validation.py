@@ -65,7 +65,11 @@ def cross_validate(
     summary = {
         "name": config.name,
         "folds": split.folds,
-        **{part: summarise([report[part] for report in reports]) for part in _PARTS},
+        **{
+            part: summarise([report[part] for report in reports])
+            for part in _PARTS
+            if part in reports[0]
+        },
     }
     folder = Path(config.runs) / config.name
     text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
@@ -120,7 +124,7 @@ def _format(facts: Mapping[str, Any]) -> str:
 def _page(summary: Mapping[str, Any]) -> str:
     lines = [f"# {summary['name']}: {summary['folds']} folds", ""]
     lines += ["Mean ± standard deviation over the folds.", ""]
-    for part in _PARTS:
+    for part in (part for part in _PARTS if part in summary):
         names, rows = metric_rows(summary[part])
         lines += [f"## {part.capitalize()}", "", "| model | " + " | ".join(names) + " |"]
         lines += ["|---" * (len(names) + 1) + "|"]

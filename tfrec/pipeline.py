@@ -90,18 +90,23 @@ class Pipeline:
         from tfrec.recommender import Catalogue, Inputs, Recommender
 
         data, config = self.data, self.config
-        retrieval = self._trained_retrieval()
+        embeddings = self._embeddings()
+        has_towers = embeddings is not None
+        score_weight, num_candidates = 0.0, data.num_items
+        if embeddings is not None:
+            score_weight = config.ranking.retrieval_weight / embeddings.temperature
+            num_candidates = min(config.index.candidates, data.num_items)
         return Recommender(
-            retrieval,
-            self._trained_ranking(retrieval.embedding_dim),
-            load_index(self.folder / "index"),
+            self._trained_retrieval() if has_towers else None,
+            self._trained_ranking(),
+            load_index(self.folder / "index") if has_towers else None,
             Catalogue(
                 item_ids=data.items[Columns.ITEM_ID].to_list(),
                 item_id_rows=data.item_id_rows,
                 item_inputs=data.item_inputs,
-                item_embeddings=self._embeddings().items,
                 user_ids=data.users[Columns.USER_ID].to_list(),
                 user_id_rows=data.user_id_rows,
+                item_embeddings=None if embeddings is None else embeddings.items,
             ),
             Inputs(
                 user_text=config.data.users.text,
@@ -110,13 +115,18 @@ class Pipeline:
                 item_features=data.item_features,
                 event_kinds=data.event_kinds,
             ),
-            vocabulary=self._vocabulary(),
+            vocabulary=self._vocabulary() if has_towers else [],
             max_item_tokens=config.text.max_item_tokens,
             max_query_tokens=config.text.max_query_tokens,
-            num_candidates=min(config.index.candidates, data.num_items),
+            num_candidates=num_candidates,
             k=config.export.k,
-            score_weight=config.ranking.retrieval_weight / retrieval.temperature,
+            score_weight=score_weight,
         )
+
+    @property
+    def has_towers(self) -> bool:
+        """Whether the configuration has a retrieval stage."""
+        return self.config.ranking.towers != "none"
 
     def _stages(self) -> list[Stage]:
         """Lists all stages in order, each with what determines it."""
@@ -139,8 +149,8 @@ class Pipeline:
         stamps = file_stamps(source_files(config.data)) + table_stamps(self._raw_tables)
         # A pseudonym of nobody stands for the key: another key makes other data.
         key_stamp = pseudonym_stamp(config.data.privacy)
-        return [
-            stage("prepare", "", self._prepare, config.data, stamps, key_stamp),
+        prepare = stage("prepare", "", self._prepare, config.data, stamps, key_stamp)
+        towers = [
             stage("vocabulary", "prepare", self._make_vocabulary, config.text, encoder.source),
             stage("tokens", "vocabulary", self._tokenize, config.text),
             stage(
@@ -163,25 +173,29 @@ class Pipeline:
                 config.evaluation.k,
                 config.evaluation.remove_seen,
             ),
-            stage("ranking", "retrieval", self._train_ranking, config.ranking),
-            stage(
-                "evaluation",
-                "ranking",
-                self._evaluate,
-                config.evaluation,
-                config.index.candidates,
-                config.name,
-            ),
-            stage("index", "retrieval", self._build_index, config.index),
-            stage(
-                "export",
-                "evaluation index",
-                self._export,
-                config.export,
-                config.name,
-                is_complete=self._is_exported,
-            ),
         ]
+        index = stage("index", "retrieval", self._build_index, config.index)
+        last = towers[-1].name if self.has_towers else prepare.name
+        ranking = stage("ranking", last, self._train_ranking, config.ranking)
+        evaluation = stage(
+            "evaluation",
+            ranking.name,
+            self._evaluate,
+            config.evaluation,
+            config.index.candidates,
+            config.name,
+        )
+        export = stage(
+            "export",
+            f"{evaluation.name} {index.name}" if self.has_towers else evaluation.name,
+            self._export,
+            config.export,
+            config.name,
+            is_complete=self._is_exported,
+        )
+        if self.has_towers:
+            return [prepare, *towers, ranking, evaluation, index, export]
+        return [prepare, ranking, evaluation, export]
 
     def _prepare(self, folder: Path) -> None:
         raw = read_source(self.config.data, self.config.seed, self._raw_tables)
@@ -275,10 +289,9 @@ class Pipeline:
         from tfrec.training.ranking import train_ranking
 
         self._start_tensorflow()
-        embeddings = self._embeddings()
-        model = self._new_ranking(embeddings.items.shape[1])
+        model = self._new_ranking()
         history = train_ranking(
-            model, self.data, self._tables(), embeddings, self.config, folder / CHECKPOINTS
+            model, self.data, self._tables(), self._embeddings(), self.config, folder / CHECKPOINTS
         )
         save_variables(folder / "model.npz", model.variables)
         _write_json(folder / "history.json", history.rounds)
@@ -287,15 +300,17 @@ class Pipeline:
         from tfrec.evaluation.ranking import evaluate_ranking, true_probabilities
         from tfrec.evaluation.report import write_report
         from tfrec.evaluation.retrieval import evaluate_retrieval
-        from tfrec.training.ranking import PairScorer, ranked_rows
+        from tfrec.training.ranked_rows import ranked_rows
+        from tfrec.training.ranking import PairScorer
 
         self._start_tensorflow()
         data, config, embeddings = self.data, self.config, self._embeddings()
         oracle = read_oracle(config.data, config.seed)
         train, test = (ranked_rows(data, split, config) for split in ("train", "test"))
-        model = self._trained_ranking(embeddings.items.shape[1])
-        scorer = PairScorer(model, self._tables(), embeddings)
-        retrieval = evaluate_retrieval(data, embeddings, oracle, config, scorer)
+        scorer = PairScorer(self._trained_ranking(), self._tables(), embeddings)
+        retrieval = None
+        if embeddings is not None:
+            retrieval = evaluate_retrieval(data, embeddings, oracle, config, scorer)
         probabilities = scorer.probabilities(test)
         truth = true_probabilities(data, "test")
         write_report(
@@ -306,6 +321,7 @@ class Pipeline:
             histories={
                 stage: _read_json(self.folder / stage / "history.json")
                 for stage in ("pretraining", "retrieval", "ranking")
+                if self.has_towers or stage == "ranking"
             },
             labels=test.label,
             probabilities=probabilities,
@@ -317,6 +333,7 @@ class Pipeline:
 
         self._start_tensorflow()
         embeddings, settings = self._embeddings(), self.config.index
+        assert embeddings is not None  # the stage is part of runs with towers only
         contexts = self.data.examples["context"].to_numpy()[self.data.target_rows("test")]
         index, report = build_index(
             settings.kind,
@@ -343,8 +360,10 @@ class Pipeline:
             {
                 "name": self.config.name,
                 "fingerprint": read_fingerprint(folder),
-                "metrics": {part: report[part] for part in ("retrieval", "ranking")},
-                "index": _read_json(self.folder / "index" / "index.json"),
+                "metrics": {p: report[p] for p in ("retrieval", "ranking") if p in report},
+                "index": _read_json(self.folder / "index" / "index.json")
+                if self.has_towers
+                else None,
                 "config": self.config.model_dump(mode="json"),
             },
         )
@@ -367,6 +386,9 @@ class Pipeline:
     def _tables(self) -> InputTables:
         from tfrec.features.batches import InputTables
 
+        if not self.has_towers:  # no text is read
+            no_tokens = np.zeros((self.data.num_items + 1, 0), np.int32)
+            return InputTables(self.data, no_tokens, no_tokens[:1])
         tokens = self.folder / "tokens"
         history = self.config.retrieval.user.history
         return InputTables(
@@ -377,9 +399,11 @@ class Pipeline:
             time_gaps=history.time_gaps,
         )
 
-    def _embeddings(self) -> Embeddings:
+    def _embeddings(self) -> Embeddings | None:
         from tfrec.training.ranking import Embeddings
 
+        if not self.has_towers:
+            return None
         with np.load(self.folder / "retrieval" / "embeddings.npz") as saved:
             return Embeddings(saved["items"], saved["requests"], float(saved["temperature"]))
 
@@ -429,23 +453,24 @@ class Pipeline:
         load_variables(self.folder / "retrieval" / "model.npz", model.variables)
         return model
 
-    def _new_ranking(self, embedding_dim: int) -> RankingModel:
+    def _new_ranking(self) -> RankingModel:
         from tfrec.models.ranking import RankingModel
 
-        data = self.data
-        request_features = [*data.user_features, *data.context_features]
+        data, settings = self.data, self.config.ranking
         return RankingModel(
-            data.num_items,
-            embedding_dim,
             data.item_features,
-            request_features,
-            self.config.ranking,
+            [*data.user_features, *data.context_features],
+            settings,
+            num_items=data.num_items,
+            embedding_dim=self.config.retrieval.embedding_dim if self.has_towers else 0,
+            max_history=data.max_history,
+            num_statistics=0 if settings.item_statistics == "none" else 1,
         )
 
-    def _trained_ranking(self, embedding_dim: int) -> RankingModel:
+    def _trained_ranking(self) -> RankingModel:
         from tfrec.training.checkpoint import load_variables
 
-        model = self._new_ranking(embedding_dim)
+        model = self._new_ranking()
         load_variables(self.folder / "ranking" / "model.npz", model.variables)
         return model
 

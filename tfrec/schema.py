@@ -35,6 +35,7 @@ class Columns:
     IMPRESSION: Final = "impression"
     EVENT_KIND: Final = "event_kind"
     RATING: Final = "rating"
+    OUTCOMES: Final = "outcomes"
     HISTORY_LAST_KIND: Final = "history_last_kind"
     ROW: Final = "row"
 
@@ -43,8 +44,15 @@ class Batch:
     """Keys of a training batch; every value has the batch as its first dimension.
 
     In a batch of sequences that is the number of windows for the keys of histories and the number
-    of targets for all others.
+    of targets for all others; in a batch of the ranking model the number of requests for what
+    belongs to requests and the number of pairs for all others.
     """
+
+    CONTEXT: Final = "context_row"
+    TIME: Final = "request_time"
+    REQUEST_ROW: Final = "request_row"
+    LOG_RATE: Final = "log_rate"
+    TARGETS: Final = "targets"
 
     USER_INDEX: Final = "user_index"
     TEXT_INDEX: Final = "text_index"

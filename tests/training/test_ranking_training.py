@@ -26,7 +26,7 @@ DIM = 8
 def config(make_config) -> Config:
     return make_config(
         ranking={"epochs": 3, "batch_size": 2048, "hidden": [16], "dropout": 0.2,
-                 "negatives_per_positive": 1}
+                 "negatives": {"uniform": 1}}
     )  # fmt: skip
 
 

@@ -60,7 +60,7 @@ def cross_validation(config: ConfigPath, overrides: Overrides = None) -> None:
 
     loaded = load_config(config, overrides or [])
     summary = cross_validate(loaded, announce=typer.echo)
-    for part in ("retrieval", "ranking"):
+    for part in (part for part in ("retrieval", "ranking") if part in summary):
         names, rows = metric_rows(summary[part])
         title = f"{part.capitalize()}: mean ± standard deviation over {summary['folds']} folds"
         show_table(title, ["model", *names], rows)
@@ -77,6 +77,8 @@ def _show_report(pipeline: Any) -> None:
         "ranking": "Ranking: clicks predicted on shown test items",
     }
     for part, title in titles.items():
+        if part not in report:  # without towers nothing is retrieved
+            continue
         names = shown_metrics(report[part])
         show_table(title, ["model", *names], table_rows(report[part], names))
 

@@ -39,7 +39,7 @@ def recommend(
     answer = saved.recommend(user, given, query, k, _features(saved.manifest, feature or []))
     names = [saved.title(item) for item in given if saved.title(item)]
     show_items(
-        [row | {"rank": rank} for rank, row in enumerate(answer.iter_rows(named=True), start=1)],
+        [{"rank": rank} | row for rank, row in enumerate(answer.iter_rows(named=True), start=1)],
         request_title(user, query, names[::-1]),
     )
 

@@ -31,18 +31,13 @@ def show_table(title: str, columns: list[str], rows: list[list[str]]) -> None:
 
 
 def show_items(items: list[dict[str, Any]], title: str) -> None:
-    """Prints ranked items."""
+    """Prints ranked items with the numbers of the answer."""
+    columns = list(items[0]) if items else ["rank", "item_id", "title"]
     rows = [
-        [
-            str(item["rank"]),
-            item["item_id"],
-            item["title"],
-            f"{item['score']:.4f}",
-            f"{item['probability']:.4f}",
-        ]
+        [f"{value:.4f}" if isinstance(value, float) else str(value) for value in item.values()]
         for item in items
     ]
-    show_table(title, ["", "item_id", "title", "score", "probability"], rows)
+    show_table(title, ["" if name == "rank" else name for name in columns], rows)
 
 
 def request_title(user: str, query: str, history: list[str]) -> str:

@@ -14,9 +14,9 @@ from tfrec.config.models import (
     Export,
     Index,
     Pretraining,
-    Ranking,
     Text,
 )
+from tfrec.config.ranking import Calibration, Head, Ranking, RankingNegatives, TargetAttention
 from tfrec.config.reading import load_config, parse_config
 from tfrec.config.retrieval import Adversarial, History, Loss, Negatives, Retrieval
 from tfrec.config.roles import EventKind, Events, Items, Relations, Users
@@ -25,6 +25,7 @@ from tfrec.config.tables import Join, Step, TableFile, TableFiles
 
 __all__ = [
     "Adversarial",
+    "Calibration",
     "Cleaning",
     "Clip",
     "Config",
@@ -37,6 +38,7 @@ __all__ = [
     "Feature",
     "FeatureType",
     "Features",
+    "Head",
     "History",
     "Index",
     "Items",
@@ -48,6 +50,7 @@ __all__ = [
     "Pretraining",
     "Privacy",
     "Ranking",
+    "RankingNegatives",
     "Relations",
     "Retrieval",
     "Sessions",
@@ -55,6 +58,7 @@ __all__ = [
     "Step",
     "TableFile",
     "TableFiles",
+    "TargetAttention",
     "Text",
     "Users",
     "load_config",

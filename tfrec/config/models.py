@@ -1,4 +1,4 @@
-"""Sections of the text, the encoder, the ranking, the index, the evaluation and the export."""
+"""Sections of the text, the encoder, the index, the evaluation and the export."""
 
 from __future__ import annotations
 
@@ -46,21 +46,6 @@ class Encoder(Section):
     """How the last layer's token vectors become one: their mean, the first token's, or a mean
     weighted by learned attention (which a frozen encoder does not learn)."""
     pretraining: Pretraining = Pretraining()
-
-
-class Ranking(Section):
-    """The ranking MLP with a sigmoid output."""
-
-    hidden: list[PositiveInt] = Field(default=[128, 64], min_length=1)
-    batch_size: PositiveInt = 4096
-    epochs: PositiveInt = 5
-    learning_rate: PositiveFloat = 1e-3
-    dropout: Fraction = 0.1
-    negatives_per_positive: Annotated[int, Field(ge=0)] = 2
-    """Uniformly drawn negatives added to the training rows for each positive."""
-    retrieval_weight: Annotated[float, Field(ge=0)] = 1.0
-    """Answers are sorted by click log-odds + weight * score / temperature: how likely the user
-    wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone."""
 
 
 class Index(Section):

@@ -10,7 +10,8 @@ from ruamel.yaml import YAML
 
 from tfrec.config.base import Section
 from tfrec.config.data import Data
-from tfrec.config.models import Encoder, Evaluation, Export, Index, Ranking, Text
+from tfrec.config.models import Encoder, Evaluation, Export, Index, Text
+from tfrec.config.ranking import Ranking
 from tfrec.config.retrieval import Retrieval
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfrec.data.dataset import PreparedData
 from tfrec.metrics.ranking import ranking_metrics
-from tfrec.training.ranking import RankedRows, chosen_rate
+from tfrec.training.ranked_rows import RankedRows, chosen_rate
 
 
 def evaluate_ranking(

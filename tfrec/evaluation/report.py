@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfrec.evaluation.retrieval import OURS, RERANKED, RetrievalReport
-from tfrec.metrics.ranking import reliability_curve
+from tfrec.metrics.calibration import reliability_curve
 
 Metrics = Mapping[str, Mapping[str, float]]
 # By model and metric: low and high.
@@ -55,7 +55,7 @@ def write_report(
     folder: Path,
     *,
     name: str,
-    retrieval: RetrievalReport,
+    retrieval: RetrievalReport | None,
     ranking: Metrics,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     labels: np.ndarray,
@@ -67,29 +67,23 @@ def write_report(
     Args:
         folder: Existing folder.
         name: Of the run.
-        retrieval: From `evaluate_retrieval`.
+        retrieval: From `evaluate_retrieval`; None without towers.
         ranking: Metrics by model.
         histories: Measurements of each training run, one mapping a round.
         labels: [n], answers of the test rows.
         probabilities: [n], our predictions of them.
         data_report: What preparing counted.
     """
-    details = asdict(retrieval)
-    numbers = {
-        "name": name,
-        "retrieval": details.pop("targets"),
-        "ranking": ranking,
-        "retrieval_details": details,
-        "data": data_report,
-    }
+    numbers: dict[str, Any] = {"name": name, "ranking": ranking, "data": data_report}
+    if retrieval is not None:
+        details = asdict(retrieval)
+        numbers |= {"retrieval": details.pop("targets"), "retrieval_details": details}
     (folder / "report.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
     _draw(folder, retrieval, histories, labels, probabilities)
     lines = [
         f"# {name}",
         "",
-        "## Retrieval: the test requests' items among the whole catalogue",
-        "",
-        *_retrieval_lines(retrieval),
+        *([] if retrieval is None else _retrieval_lines(retrieval)),
         "## Ranking: clicks on shown items",
         "",
         *_markdown_table(ranking),
@@ -130,6 +124,8 @@ def _retrieval_lines(report: RetrievalReport) -> list[str]:
     k, sizes = report.k, report.requests[OURS]
     of_request = [name for name in shown_metrics(report.requests) if name.endswith(f"_at_{k}")]
     lines = [
+        "## Retrieval: the test requests' items among the whole catalogue",
+        "",
         f"{report.targets[OURS]['targets']:,.0f} targets of {sizes['requests']:,.0f} requests, "
         "each target ranked by itself."
         + (" In brackets: 95% intervals, by drawing requests." if report.intervals else ""),
@@ -228,13 +224,14 @@ def _format(value: float | None, bounds: Sequence[float] | None = None) -> str:
 
 def _draw(
     folder: Path,
-    retrieval: RetrievalReport,
+    retrieval: RetrievalReport | None,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
     labels: np.ndarray,
     probabilities: np.ndarray,
 ) -> None:
-    _draw_recall(folder / "recall.png", retrieval.targets)
-    _draw_intervals(folder / "intervals.png", retrieval)
+    if retrieval is not None:
+        _draw_recall(folder / "recall.png", retrieval.targets)
+        _draw_intervals(folder / "intervals.png", retrieval)
     _draw_calibration(folder / "calibration.png", labels, probabilities)
     _draw_learning(folder / "learning_curves.png", histories)
 

@@ -8,7 +8,8 @@ from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.metrics.retrieval import Ranked, SeenBlock, rows_per_block, top_items
 from tfrec.progress import progress_bar
-from tfrec.training.ranking import Embeddings, PairScorer, RankedRows
+from tfrec.training.ranked_rows import pair_rows
+from tfrec.training.ranking import Embeddings, PairScorer
 
 _BLOCK = 512
 
@@ -71,12 +72,7 @@ def _click_order(
     score_weight: float,
 ) -> np.ndarray:
     """Returns what candidates are sorted by, float [rows, candidates]; -inf where there is none."""
-    rows = RankedRows(
-        context=np.repeat(contexts, candidates.shape[1]),
-        item_index=candidates.reshape(-1).astype(np.int32),
-        label=np.zeros(candidates.size, np.float32),
-        position=np.ones(candidates.size, np.int32),
-    )
-    order = scorer.logits(rows).reshape(candidates.shape).astype(np.float64)
+    rows = pair_rows(np.repeat(contexts, candidates.shape[1]), candidates.reshape(-1))
+    order = scorer.click_order(rows).reshape(candidates.shape).astype(np.float64)
     order += score_weight * np.take_along_axis(scores, candidates, axis=1)
     return np.where(candidates > 0, order, -np.inf)

@@ -36,18 +36,19 @@ def replay_requests(
         signature.name: {info.name: info for info in signature.inputs}
         for signature in build_signatures(recommender)
     }
-    request = raw_requests(data, config, chosen)
+    known = raw_requests(data, config, chosen)
     nothing = neutral_request(inputs[Signatures.RECOMMEND])
-    request = {name: _append(request[name], nothing[name]) for name in request}
+    request = {name: _append(known[name], nothing[name]) for name in nothing}
     pairs = rng.choice(data.items[Columns.ITEM_ID].to_numpy(), (len(chosen) + 1, 5))
     pairs[-1, -1] = ""
-    return {
+    requests = {
         Signatures.RECOMMEND: request,
         Signatures.RETRIEVE: request,
         Signatures.ENCODE_USER: request,
         Signatures.RANK: request | {Tensors.ITEM_ID: pairs.astype(object)},
         Signatures.ENCODE_ITEM: raw_items(data, config, items),
     }
+    return {name: request for name, request in requests.items() if name in inputs}
 
 
 def neutral_request(inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
@@ -72,6 +73,7 @@ def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> di
         request[Tensors.HISTORY_KIND] = kinds[events.kinds]
     if history.time_gaps:
         request[Tensors.HISTORY_TIME] = events.times // _MICROSECONDS
+    if history.time_gaps or config.ranking.time_features:
         request[Tensors.TIME] = data.request_times(contexts) // _MICROSECONDS
     request |= _raw_text(config.data.users.text, users[Columns.TEXT])
     request |= {e.name: _raw_feature(users[e.name], e.type) for e in data.user_features}
@@ -99,7 +101,7 @@ def sample_request(
 
     Returns:
         ``user_id``, ``query``, the last items as ``history_ids`` (oldest first) and ``history``
-        (titles, newest first), and ``items`` (rank, item_id, title, score, probability).
+        (titles, newest first), and ``items`` (rank, item_id, title, and the numbers of the answer).
     """
     contexts = np.unique(data.examples["context"].to_numpy()[data.target_rows("test")])
     frame = data.contexts[contexts]
@@ -108,6 +110,7 @@ def sample_request(
     chosen = contexts[[int(np.argmax(np.where(has_query, -1, length)))]]
     request = raw_requests(data, config, chosen)
     answer = recommender.recommend({name: tf.constant(value) for name, value in request.items()})
+    numbers = {name: values[0] for name, values in answer.items() if name != Tensors.ITEM_ID}
     titles = dict(data.items.select(Columns.ITEM_ID, Columns.TITLE).iter_rows())
     found = [value.decode() for value in answer[Tensors.ITEM_ID][0, :k].numpy() if value]
     history = [item for item in request[Tensors.HISTORY][0] if item]
@@ -121,8 +124,7 @@ def sample_request(
                 "rank": rank + 1,
                 "item_id": item,
                 "title": titles[item],
-                "score": float(answer[Tensors.SCORE][0, rank]),
-                "probability": float(answer[Tensors.PROBABILITY][0, rank]),
+                **{name: float(values[rank]) for name, values in numbers.items()},
             }
             for rank, item in enumerate(found)
         ],

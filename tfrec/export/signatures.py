@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -70,43 +70,51 @@ class Signature:
 
 def build_signatures(recommender: Recommender) -> list[Signature]:
     """Derives the signatures from what the recommender was built for."""
-    request, item = _request_inputs(recommender), _item_inputs(recommender)
-    k, num_candidates = recommender.k, recommender.num_candidates
-    dim = recommender.retrieval.embedding_dim
-
-    def answers(size: int | None, *names: str) -> list[TensorInfo]:
-        meanings = {
-            Tensors.ITEM_ID: ("string", "Item id; '' pads."),
-            Tensors.SCORE: ("float32", "Retrieval score in [-1, 1], the cosine of user and item."),
-            Tensors.PROBABILITY: ("float32", "Probability of a click when shown first, in [0, 1]."),
-        }
-        return [TensorInfo(n, meanings[n][0], [None, size], meanings[n][1]) for n in names]
-
-    given_items = TensorInfo(
-        Tensors.ITEM_ID, "string", [None, None], "Ids of the items to rank; '' pads.", ""
-    )
-    embedding = TensorInfo(Tensors.EMBEDDING, "float32", [None, dim], "Of length 1.")
-    return [
+    request, ranking = _request_inputs(recommender), recommender.ranking
+    item_id = TensorInfo(Tensors.ITEM_ID, "string", [None, None], "Item id; '' pads.")
+    score = _number(Tensors.SCORE, "Retrieval score in [-1, 1], the cosine of user and item.")
+    answers = [
+        _number(Tensors.PROBABILITY, "Probability of a click when shown first, in [0, 1]."),
+        *(
+            _number(name, f"Probability of {name}, in [0, 1].")
+            if ranking.is_probability(name)
+            else _number(name, f"Expected {name}.")
+            for name in ranking.head_names[1:]
+        ),
+    ]
+    if recommender.retrieval is not None:
+        answers = [score, *answers]
+    given_items = replace(item_id, meaning="Ids of the items to rank; '' pads.", neutral="")
+    signatures = [
         Signature(
             Signatures.RECOMMEND,
-            "Retrieves, leaves out the history, sorts by click log-odds and score; best first.",
+            "Retrieves, leaves out the history, sorts by click log-odds and score; best first."
+            if recommender.retrieval is not None
+            else "Leaves out the history and sorts all other items by click log-odds; best first.",
             request,
-            answers(k, Tensors.ITEM_ID, Tensors.SCORE, Tensors.PROBABILITY),
+            _of_width(recommender.k, item_id, *answers),
             recommender.recommend,
-        ),
-        Signature(
-            Signatures.RETRIEVE,
-            "Retrieves candidates and leaves out the history; best score first.",
-            request,
-            answers(num_candidates, Tensors.ITEM_ID, Tensors.SCORE),
-            recommender.retrieve,
         ),
         Signature(
             Signatures.RANK,
             "Scores the given items, in their order.",
             [*request, given_items],
-            answers(None, Tensors.SCORE, Tensors.PROBABILITY),
+            answers,
             recommender.rank,
+        ),
+    ]
+    if recommender.retrieval is None:
+        return signatures
+    dim = recommender.retrieval.embedding_dim
+    embedding = TensorInfo(Tensors.EMBEDDING, "float32", [None, dim], "Of length 1.")
+    return [
+        *signatures,
+        Signature(
+            Signatures.RETRIEVE,
+            "Retrieves candidates and leaves out the history; best score first.",
+            request,
+            _of_width(recommender.num_candidates, item_id, score),
+            recommender.retrieve,
         ),
         Signature(
             Signatures.ENCODE_USER,
@@ -118,11 +126,19 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
         Signature(
             Signatures.ENCODE_ITEM,
             "Embeds items, known or new.",
-            item,
+            _item_inputs(recommender),
             [embedding],
             lambda item: {Tensors.EMBEDDING: recommender.encode_item(item)},
         ),
     ]
+
+
+def _number(name: str, meaning: str) -> TensorInfo:
+    return TensorInfo(name, "float32", [None, None], meaning)
+
+
+def _of_width(width: int, *infos: TensorInfo) -> list[TensorInfo]:
+    return [replace(info, shape=[None, width]) for info in infos]
 
 
 _OF_HISTORY = "for each item of `history`, or for the last of them"
@@ -145,32 +161,39 @@ _HISTORY_TIMES = (
         "row, the first.",
         0,
     ),
-    TensorInfo(
-        Tensors.TIME, "int64", [None], "When is asked, seconds since 1970; 0 for unknown.", 0
-    ),
+)
+_TIME = TensorInfo(
+    Tensors.TIME, "int64", [None], "When is asked, seconds since 1970; 0 for unknown.", 0
 )
 
 
 def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
-    inputs = recommender.inputs
-    history = recommender.retrieval.history
+    inputs, retrieval = recommender.inputs, recommender.retrieval
+    has_clock = recommender.ranking.config.time_features
+    history_meaning = "Item ids the user chose before, oldest first; '' pads. "
+    optional: list[TensorInfo] = []
+    if retrieval is None:
+        history_meaning += "They are left out of the answer."
+        optional += [_TIME] if has_clock else []
+    else:
+        history_meaning += (
+            f"The last {retrieval.max_history} shape the answer, all are left out of it."
+        )
+        reads = retrieval.history
+        optional += [
+            *(_HISTORY_KIND if reads.event_kinds else ()),
+            *(_HISTORY_TIMES if reads.time_gaps else ()),
+            *([_TIME] if reads.time_gaps or has_clock else []),
+            TensorInfo(Tensors.QUERY, "string", [None], "Search text; '' for none.", ""),
+            *(
+                TensorInfo(column, "string", [None], f"User text {column!r}.", "")
+                for column in inputs.user_text
+            ),
+        ]
     return [
         TensorInfo(Tensors.USER_ID, "string", [None], "User id.", ""),
-        TensorInfo(
-            Tensors.HISTORY,
-            "string",
-            [None, None],
-            f"Item ids the user chose before, oldest first; '' pads. The last "
-            f"{recommender.retrieval.max_history} shape the answer, all are left out of it.",
-            "",
-        ),
-        *(_HISTORY_KIND if history.event_kinds else ()),
-        *(_HISTORY_TIMES if history.time_gaps else ()),
-        TensorInfo(Tensors.QUERY, "string", [None], "Search text; '' for none.", ""),
-        *(
-            TensorInfo(column, "string", [None], f"User text {column!r}.", "")
-            for column in inputs.user_text
-        ),
+        TensorInfo(Tensors.HISTORY, "string", [None, None], history_meaning, ""),
+        *optional,
         *(_feature_input(encoder) for encoder in inputs.request_features),
     ]
 

@@ -113,6 +113,14 @@ class InputTables:
         start, end = self._data.history_ranges(contexts)
         return np.minimum(end - start, self._data.max_history)
 
+    def item_histories(self, contexts: np.ndarray) -> np.ndarray:
+        """Returns int32 [n, max_history], the items of histories, padded with 0 in front."""
+        return self._data.histories(contexts)
+
+    def request_seconds(self, contexts: np.ndarray) -> np.ndarray:
+        """Returns int64 [n], when is asked, in seconds since 1970; 0 in logs without times."""
+        return self._data.request_times(contexts) // _MICROSECONDS
+
     def _history_arrays(self, events: HistoryEvents) -> dict[str, np.ndarray]:
         arrays = {Batch.HISTORY: events.items}
         if self._has_kinds:
@@ -214,6 +222,12 @@ class _EpochSource:
     def arrays(self, step: int) -> list[np.ndarray]:
         start = step * self._batch_size
         return list(self._gather(self._order[start : start + self._batch_size]).values())
+
+
+def trim_front(history: tf.Tensor) -> tf.Tensor:
+    """Cuts leading padding columns that no row needs; int32 [n, length] to [n, shorter]."""
+    lengths = tf.reduce_sum(tf.cast(history != 0, tf.int32), axis=1)
+    return history[:, -tf.maximum(tf.reduce_max(lengths), 1) :]
 
 
 def trim(tokens: tf.Tensor) -> tf.Tensor:

@@ -2,125 +2,292 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tfrec.config import Ranking
+from tfrec.config.ranking import CLICK
 from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.clock import CLOCK_WIDTH, clock_features
+from tfrec.models.calibration import Calibrator
+from tfrec.models.cross import Cross
+from tfrec.models.target_attention import HistoryAttention
 from tfrec.towers.features import FeatureEmbedding
 
 NUM_POSITIONS = 100
 """Positions from here on share one row; row 0 stands for an unknown position."""
 
-_FEATURE_DIM = 16
+
+_TIE_WEIGHT = 1e-3
+
+
+@dataclass(frozen=True)
+class RequestInputs:
+    """What the ranking model reads of b requests.
+
+    Attributes:
+        user: int32 [b], index of the user; says how many requests there are.
+        features: Encoded user attributes and request features, [b, ...] each.
+        embedding: float32 [b, embedding_dim], from the user tower; None without towers.
+        history: float32 [b, length, embedding_dim], the history's item embeddings, the last event
+            at the end; None where no candidate looks at it.
+        is_event: bool [b, length], False on the history's padding.
+        time: int64 [b], seconds since 1970, 0 for unknown; None where the model reads no clock.
+    """
+
+    user: tf.Tensor
+    features: Mapping[str, tf.Tensor] = field(default_factory=dict)
+    embedding: tf.Tensor | None = None
+    history: tf.Tensor | None = None
+    is_event: tf.Tensor | None = None
+    time: tf.Tensor | None = None
+
+
+@dataclass(frozen=True)
+class PairInputs:
+    """What the ranking model reads of n pairs of a request and an item.
+
+    Attributes:
+        request: int32 [n], row of the request among the b; ascending.
+        position: int [n], from 1, at which the item is shown; 0 for unknown.
+        item_features: Encoded, [n, ...] each.
+        embedding: float32 [n, embedding_dim], from the item tower; None without towers.
+        statistics: float32 [n, num_statistics], the item's past, log odds first.
+        sources: float32 [n, num_sources], what candidate sources say of the pair.
+    """
+
+    request: tf.Tensor
+    position: tf.Tensor
+    item_features: Mapping[str, tf.Tensor] = field(default_factory=dict)
+    embedding: tf.Tensor | None = None
+    statistics: tf.Tensor | None = None
+    sources: tf.Tensor | None = None
 
 
 class RankingModel(keras.layers.Layer):
-    """Predicts the click logit of a request and an item.
+    """Predicts the click logit of a request and an item, and what else is declared.
 
-    The position at which the item was shown enters as a bias beside the MLP, so that at serving,
-    where every candidate gets the same position, it cannot change their order. Logits are scaled by
-    ``calibration`` (slope, offset), which training sets at its end.
+    What belongs to the request is computed once for all its pairs. The position at which the item
+    was shown enters as a bias beside the MLP, so that at serving, where every candidate gets the
+    same position, it cannot change their order.
 
-    How often each item was chosen in training, as log odds, is what the MLP starts from: towers
-    trained to retrieve do not carry it, and the MLP learns the rest.
+    How often each item was chosen where it was shown, as log odds, is what the MLP starts from:
+    towers trained to retrieve do not carry it, and the MLP learns the rest.
 
     Args:
-        num_items: Size of the catalogue.
-        embedding_dim: Length of the towers' embeddings.
         item_features: Fitted encoders of the item features.
         request_features: Fitted encoders of user attributes and request features.
-        config: Hidden layers and dropout.
+        config: Layers, heads and inputs.
+        num_items: Size of the catalogue.
+        embedding_dim: Length of the towers' embeddings; 0 without towers.
+        max_history: Longest history.
+        num_statistics: Numbers about each item's past; 0 without.
+        num_sources: Numbers about what candidate sources say of a pair; 0 without.
 
-    Source: for the position bias as a separate, shallow part: Zhao et al., Recommending What Video
-        to Watch Next (2019), section 4.3.
+    Attributes:
+        item_statistics: float32 [num_items + 1, num_statistics], each item's past as it stands at
+            the end of training; what serving reads.
+        calibrators: The calibration of each head with a sigmoid, by name.
+        head_names: ``click``, then the declared ones.
+        value_scale: float32 [num_heads, 2], mean and deviation of what linear heads predict.
+
+    Sources: Cheng et al., Wide & Deep Learning for Recommender Systems (2016), figure 1, for an MLP
+        over embedded features beside a linear part. Zhao et al., Recommending What Video to Watch
+        Next (2019), section 4.3, for the position as a separate, shallow part. Wang et al.,
+        DCN V2 (2021), figure 1 (b), for cross layers in parallel with the MLP.
     """
 
     def __init__(
         self,
-        num_items: int,
-        embedding_dim: int,
         item_features: Sequence[FeatureEncoder],
         request_features: Sequence[FeatureEncoder],
         config: Ranking,
+        *,
+        num_items: int,
+        embedding_dim: int = 0,
+        max_history: int = 0,
+        num_statistics: int = 0,
+        num_sources: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.item_features = FeatureEmbedding(item_features, _FEATURE_DIM, name="item_features")
-        self.request_features = FeatureEmbedding(
-            request_features, _FEATURE_DIM, name="request_features"
+        self.config = config
+        self.embedding_dim = embedding_dim
+        self.item_features = FeatureEmbedding(
+            item_features, config.feature_dim, name="item_features"
         )
-        num_features = len(item_features) + len(request_features)
-        width = 3 * embedding_dim + 2 + _FEATURE_DIM * num_features
+        self.request_features = FeatureEmbedding(
+            request_features, config.feature_dim, name="request_features"
+        )
+        self.attention = None
+        if embedding_dim and max_history and config.attention.use:
+            self.attention = HistoryAttention(
+                embedding_dim,
+                max_history,
+                config.attention.heads,
+                config.attention.units,
+                name="attention",
+            )
+        request_width = embedding_dim + config.feature_dim * len(request_features)
+        request_width += CLOCK_WIDTH if config.time_features else 0
+        pair_width = config.feature_dim * len(item_features) + num_statistics + num_sources
+        if embedding_dim:
+            pair_width += 2 * embedding_dim + 1
+        if self.attention is not None:
+            pair_width += self.attention.width
+        width = request_width + pair_width
+        self.crosses = [
+            Cross(width, config.cross_rank, name=f"cross_{number}")
+            for number in range(config.cross_layers)
+        ]
+        # The first hidden layer in two parts: the request's is computed once for all its pairs.
+        units = config.hidden[0]
+        limit = math.sqrt(6.0 / (width + units))
+        self.request_layer, self.pair_layer = (
+            keras.layers.Dense(
+                units,
+                use_bias=has_bias,
+                kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
+                name=name,
+            )
+            for name, has_bias in (("hidden_0_request", False), ("hidden_0", True))
+        )
+        self.request_layer.build((None, request_width))
+        self.pair_layer.build((None, pair_width))
         self.hidden: list[keras.layers.Layer] = []
         self.dropout = keras.layers.Dropout(config.dropout)
-        for number, units in enumerate(config.hidden):
-            layer = keras.layers.Dense(units, activation="relu", name=f"hidden_{number}")
-            layer.build((None, width))
+        for number, next_units in enumerate(config.hidden[1:], start=1):
+            layer = keras.layers.Dense(next_units, activation="relu", name=f"hidden_{number}")
+            layer.build((None, units))
             self.hidden.append(layer)
-            width = units
-        self.logit = keras.layers.Dense(1, name="logit")
-        self.logit.build((None, width))
-        self.item_log_odds = self.add_weight(
-            shape=(num_items + 1,), initializer="zeros", trainable=False, name="item_log_odds"
+            units = next_units
+        self.head_names = [CLICK, *config.heads]
+        self.logit = keras.layers.Dense(len(self.head_names), name="logit")
+        self.logit.build((None, units + (width if self.crosses else 0)))
+        self.item_statistics = self.add_weight(
+            shape=(num_items + 1, num_statistics),
+            initializer="zeros",
+            trainable=False,
+            name="item_statistics",
         )
         self.log_odds_weight = self.add_weight(shape=(), initializer="ones", name="log_odds_weight")
-        self.calibration = self.add_weight(
-            shape=(2,), initializer=_identity, trainable=False, name="calibration"
-        )
         self.position_bias = self.add_weight(
             shape=(NUM_POSITIONS,), initializer="zeros", name="position_bias"
         )
+        self.value_scale = self.add_weight(
+            shape=(len(self.head_names), 2),
+            initializer=_standard_scale,
+            trainable=False,
+            name="value_scale",
+        )
+        self.calibrators = {
+            name: Calibrator(config.calibration.method, name=f"calibration_{name}")
+            for name in self.head_names
+            if self.is_probability(name)
+        }
         self.built = True
 
-    def call(
-        self,
-        users: tf.Tensor,
-        items: tf.Tensor,
-        item_index: tf.Tensor,
-        request_features: Mapping[str, tf.Tensor],
-        item_features: Mapping[str, tf.Tensor],
-        position: tf.Tensor,
-        training: bool = False,
+    def is_probability(self, head: str) -> bool:
+        """Whether a head ends in a sigmoid."""
+        return head == CLICK or self.config.heads[head].value is None
+
+    def score(
+        self, requests: RequestInputs, pairs: PairInputs, training: bool = False
     ) -> tf.Tensor:
-        """Predicts n pairs.
+        """Predicts n pairs of b requests.
 
         Args:
-            users: float32 [n, embedding_dim], from the user tower.
-            items: float32 [n, embedding_dim], from the item tower.
-            item_index: int [n], the items' indices, 0 for an unknown item.
-            request_features: Encoded, [n, ...] each.
-            item_features: Encoded, [n, ...] each.
-            position: int [n], from 1; 0 for unknown.
+            requests: The requests.
+            pairs: The pairs.
             training: Whether dropout is active.
 
         Returns:
-            float32 [n], logits.
+            float32 [n, num_heads]: before calibration, logits of sigmoid heads and standardised
+            values of linear ones, in the order of `head_names`.
         """
-        product = users * items
-        log_odds = tf.gather(self.item_log_odds, item_index)  # [n]
-        parts = [
-            users,
-            items,
-            product * tf.sqrt(float(users.shape[-1])),  # brings the products to unit scale
-            tf.reduce_sum(product, axis=-1, keepdims=True),
-            log_odds[:, None],
-            *self.request_features(request_features),
-            *self.item_features(item_features),
-        ]
-        hidden = tf.concat(parts, axis=-1)
+        request_part = self._request_part(requests)
+        pair_part = self._pair_part(requests, pairs)
+        hidden = tf.gather(self.request_layer(request_part), pairs.request)
+        hidden = self.dropout(tf.nn.relu(hidden + self.pair_layer(pair_part)), training=training)
         for layer in self.hidden:
             hidden = self.dropout(layer(hidden), training=training)
-        row = tf.clip_by_value(tf.cast(position, tf.int32), 0, NUM_POSITIONS - 1)
-        logit = self.logit(hidden)[:, 0] + self.log_odds_weight * log_odds
-        logit += tf.gather(self.position_bias, row)
-        return self.calibration[0] * logit + self.calibration[1]
+        if self.crosses:
+            first = tf.concat([tf.gather(request_part, pairs.request), pair_part], axis=-1)
+            crossed = first
+            for cross in self.crosses:
+                crossed = cross(first, crossed)
+            hidden = tf.concat([hidden, crossed], axis=-1)
+        logits = self.logit(hidden)
+        row = tf.clip_by_value(tf.cast(pairs.position, tf.int32), 0, NUM_POSITIONS - 1)
+        start = tf.gather(self.position_bias, row)
+        if pairs.statistics is not None:
+            start += self.log_odds_weight * pairs.statistics[:, 0]
+        return tf.concat([logits[:, :1] + start[:, None], logits[:, 1:]], axis=-1)
+
+    def predict(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Turns what `score` returns, [n, num_heads], into answers.
+
+        Returns:
+            By head, float32 [n]: calibrated log odds of sigmoid heads, values of linear ones (a
+            watch time in seconds, a rating on the log's scale).
+        """
+        answers = {}
+        for number, name in enumerate(self.head_names):
+            output = outputs[:, number]
+            if self.is_probability(name):
+                answers[name] = self.calibrators[name](output)
+                continue
+            value = self.value_scale[number, 0] + self.value_scale[number, 1] * output
+            is_time = self.config.heads[name].value == "watch_time"
+            answers[name] = tf.math.expm1(value) if is_time else value
+        return answers
+
+    def click_order(self, outputs: tf.Tensor) -> tf.Tensor:
+        """Returns float32 [n], calibrated click log odds that order pairs as raw logits do.
+
+        A calibration in steps gives many pairs the same probability. A thousandth of the raw logit
+        keeps their order, and is too little to change that of others.
+        """
+        raw = outputs[:, 0]
+        return self.calibrators[CLICK](raw) + _TIE_WEIGHT * raw
+
+    def _request_part(self, requests: RequestInputs) -> tf.Tensor:
+        parts = [_nothing(requests.user), *self.request_features(requests.features)]
+        if self.embedding_dim:
+            parts.append(requests.embedding)
+        if self.config.time_features:
+            parts.append(clock_features(requests.time))
+        return tf.concat(parts, axis=-1)
+
+    def _pair_part(self, requests: RequestInputs, pairs: PairInputs) -> tf.Tensor:
+        parts = [_nothing(pairs.request), *self.item_features(pairs.item_features)]
+        if pairs.statistics is not None:
+            parts.append(pairs.statistics)
+        if pairs.sources is not None:
+            parts.append(pairs.sources)
+        if self.embedding_dim:
+            product = tf.gather(requests.embedding, pairs.request) * pairs.embedding
+            parts += [
+                pairs.embedding,
+                product * tf.sqrt(float(self.embedding_dim)),  # brings the products to unit scale
+                tf.reduce_sum(product, axis=-1, keepdims=True),
+            ]
+        if self.attention is not None:
+            history = self.attention.read(requests.history, requests.is_event)
+            parts.append(self.attention(pairs.embedding, pairs.request, history))
+        return tf.concat(parts, axis=-1)
 
 
-def _identity(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
-    """Slope 1 and offset 0: a model that has not been calibrated answers with raw logits."""
-    del shape
-    return tf.constant([1.0, 0.0], dtype or tf.float32)
+def _nothing(rows: tf.Tensor) -> tf.Tensor:
+    """Returns float32 [n, 0]: a row of a model may have no input at all."""
+    return tf.zeros([tf.shape(rows)[0], 0])
+
+
+def _standard_scale(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
+    """Mean 0 and deviation 1 of each head."""
+    return tf.broadcast_to(tf.constant([0.0, 1.0], dtype or tf.float32), shape)

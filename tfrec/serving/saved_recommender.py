@@ -77,7 +77,8 @@ class SavedRecommender:
             time: When is asked, seconds since 1970; likewise.
 
         Returns:
-            item_id, title, score and probability; best first.
+            item_id, title, score (of models with towers), probability, and what further heads
+            predict; best first.
 
         Raises:
             RequestError: A feature is unknown or has the wrong kind of value; the model does not
@@ -86,7 +87,7 @@ class SavedRecommender:
         request: dict[str, Any] = {
             Tensors.USER_ID: user_id,
             Tensors.HISTORY: list(history) or [""],
-            Tensors.QUERY: query,
+            **({Tensors.QUERY: query} if query else {}),
             **(features or {}),
         }
         for name, values in (
@@ -103,14 +104,13 @@ class SavedRecommender:
             request[Tensors.TIME] = time
         answer = self.call(Signatures.RECOMMEND, {name: [v] for name, v in request.items()})
         ids = [value.decode() for value in answer[Tensors.ITEM_ID][0]]
-        frame = pl.DataFrame(
-            {
-                Columns.ITEM_ID: ids,
-                Columns.TITLE: [self.title(item) for item in ids],
-                Tensors.SCORE: answer[Tensors.SCORE][0],
-                Tensors.PROBABILITY: answer[Tensors.PROBABILITY][0],
-            }
-        )
+        names = {Columns.ITEM_ID: ids, Columns.TITLE: [self.title(item) for item in ids]}
+        numbers = {
+            info["name"]: answer[info["name"]][0]
+            for info in self.manifest["signatures"][Signatures.RECOMMEND]["outputs"]
+            if info["name"] != Tensors.ITEM_ID
+        }
+        frame = pl.DataFrame(names | numbers)
         return frame.filter(pl.col(Columns.ITEM_ID) != "").head(self.k if k is None else k)
 
     def call(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:

@@ -1,30 +1,31 @@
-"""Training of the ranking model on top of finished towers.
-
-The towers are frozen, so every request is embedded once; a step is one gather and the MLP.
-"""
+"""Training of the ranking model, on rows that are gathered by request."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 from scipy.special import expit, logit
-from sklearn.linear_model import LogisticRegression
 
 from tfrec.config import Config
 from tfrec.config.retrieval import Schedule
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables, epoch_batches, num_batches
+from tfrec.features.batches import InputTables, epoch_batches, num_batches, trim_front
 from tfrec.metrics.ranking import ranking_metrics
-from tfrec.models.ranking import RankingModel
-from tfrec.schema import Batch
+from tfrec.metrics.retrieval import top_items
+from tfrec.models.ranking import PairInputs, RankingModel, RequestInputs
+from tfrec.schema import UNKNOWN_INDEX, Batch
+from tfrec.training.heads import head_losses, head_targets, scale_values
 from tfrec.training.loop import History, Run, fit
 from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
+from tfrec.training.ranked_rows import RankedRows, Retrieve, chosen_rate, ranked_rows, training_rows
 
 _BLOCK = 16384
-_PRIOR_ROWS = 20.0
+_MICROSECONDS = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -42,81 +43,68 @@ class Embeddings:
     temperature: float = 1.0
 
 
-@dataclass(frozen=True)
-class RankedRows:
-    """Rows to rank: requests, items, answers.
+class Towers(Protocol):
+    """Where the ranking model's embeddings come from."""
+
+    def requests(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Embeds the requests of a batch; float32 [b, embedding_dim]."""
+        ...
+
+    def items(self, rows: tf.Tensor, training: bool) -> tf.Tensor:
+        """Embeds items, int32 of any shape; float32 [..., embedding_dim]."""
+        ...
+
+
+class FrozenTowers:
+    """Looks embeddings up that were computed before."""
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self._items = tf.constant(embeddings.items)
+        self._requests = tf.constant(embeddings.requests)
+
+    def requests(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """See `Towers`."""
+        del training
+        return tf.gather(self._requests, batch[Batch.CONTEXT])
+
+    def items(self, rows: tf.Tensor, training: bool) -> tf.Tensor:
+        """See `Towers`."""
+        del training
+        return tf.gather(self._items, rows)
+
+
+class RowsByRequest:
+    """Rows in the order of their requests, so that a batch can take whole requests.
+
+    Args:
+        rows: In any order.
 
     Attributes:
-        context: int32 [n].
-        item_index: int32 [n].
-        label: float32 [n].
-        position: int32 [n], 0 for unknown.
+        order: int64 [n], rows in the order of their requests.
+        contexts: int32 [num_requests], ascending.
+        start: int64 [num_requests + 1], where each request's rows begin in `order`.
     """
 
-    context: np.ndarray
-    item_index: np.ndarray
-    label: np.ndarray
-    position: np.ndarray
+    def __init__(self, rows: RankedRows) -> None:
+        self.order = np.argsort(rows.context, kind="stable")
+        self.contexts, counts = np.unique(rows.context, return_counts=True)
+        self.start = np.concatenate([[0], np.cumsum(counts)])
 
+    def __len__(self) -> int:
+        return len(self.contexts)
 
-def ranked_rows(data: PreparedData, split: str, config: Config) -> RankedRows:
-    """Returns the logged answers of `split`; a split without any label 0 gets drawn negatives."""
-    rows = _logged_rows(data, split)
-    if (rows.label == 0).any():
-        return rows
-    return _with_drawn_negatives(rows, data, max(1, config.ranking.negatives_per_positive), config)
+    def rows_of(self, requests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the rows of requests, int [b], and which of the b each belongs to; int [n]."""
+        counts = self.start[requests + 1] - self.start[requests]
+        request = np.repeat(np.arange(len(requests)), counts)
+        before = np.concatenate([[0], np.cumsum(counts)[:-1]]).astype(np.int64)
+        at = np.arange(len(request)) + np.repeat(self.start[requests] - before, counts)
+        return self.order[at], request
 
-
-def training_rows(data: PreparedData, config: Config) -> RankedRows:
-    """Returns the rows that train the ranking model: logged answers and drawn negatives.
-
-    A log shows only items that someone thought fitting, so a model trained on it alone cannot tell
-    a fitting item from an absurd one. Drawn items lower all probabilities somewhat; the calibration
-    on logged answers takes that back.
-    """
-    rows = _logged_rows(data, "train")
-    if not (rows.label == 0).any():
-        return ranked_rows(data, "train", config)
-    return _with_drawn_negatives(rows, data, config.ranking.negatives_per_positive, config)
-
-
-def _logged_rows(data: PreparedData, split: str) -> RankedRows:
-    part = data.examples[data.ranked_rows(split)]
-    return RankedRows(
-        part["context"].to_numpy(),
-        part["item_index"].to_numpy(),
-        part["label"].to_numpy().astype(np.float32),
-        part["position"].to_numpy().astype(np.int32),
-    )
-
-
-def _with_drawn_negatives(
-    rows: RankedRows, data: PreparedData, times: int, config: Config
-) -> RankedRows:
-    """Adds `times` items, uniform over the catalogue, for each positive; the seed decides which."""
-    rng = np.random.default_rng([config.seed, len(rows.label)])
-    of_positive = np.repeat(np.flatnonzero(rows.label == 1), times)
-    drawn = rng.integers(1, data.num_items + 1, len(of_positive), dtype=np.int32)
-    return RankedRows(
-        np.concatenate([rows.context, rows.context[of_positive]]),
-        np.concatenate([rows.item_index, drawn]),
-        np.concatenate([rows.label, np.zeros(len(drawn), np.float32)]),
-        np.concatenate([rows.position, rows.position[of_positive]]),
-    )
-
-
-def chosen_rate(rows: RankedRows, num_items: int) -> tuple[np.ndarray, float]:
-    """Counts how often each item was chosen where it was shown.
-
-    Each item's share is drawn towards the overall one as if it had been shown 20 times more.
-
-    Returns:
-        The shares, float64 [num_items + 1], and the overall share.
-    """
-    overall = float(rows.label.mean())
-    shown = np.bincount(rows.item_index, minlength=num_items + 1)
-    chosen = np.bincount(rows.item_index, weights=rows.label, minlength=num_items + 1)
-    return (chosen + _PRIOR_ROWS * overall) / (shown + _PRIOR_ROWS), overall
+    def blocks(self, num_rows: int) -> list[np.ndarray]:
+        """Cuts the requests into blocks of about `num_rows` rows."""
+        block = self.start[:-1] // num_rows
+        return np.split(np.arange(len(self)), np.flatnonzero(np.diff(block)) + 1)
 
 
 class PairScorer:
@@ -125,114 +113,197 @@ class PairScorer:
     Args:
         model: The ranking model.
         tables: Features of items and requests.
-        embeddings: From the finished towers.
+        towers: Embeddings, or towers that make them; None where the model reads none.
     """
 
-    def __init__(self, model: RankingModel, tables: InputTables, embeddings: Embeddings) -> None:
+    def __init__(
+        self, model: RankingModel, tables: InputTables, towers: Embeddings | Towers | None
+    ) -> None:
         self.model = model
         self.tables = tables
-        self._items = tf.constant(embeddings.items)
-        self._requests = tf.constant(embeddings.requests)
-        self._logits = tf.function(
-            lambda batch: self.batch_logits(batch, training=False),
+        self.towers = FrozenTowers(towers) if isinstance(towers, Embeddings) else towers
+        self._outputs = tf.function(
+            lambda batch: self.outputs(batch, training=False),
             reduce_retracing=True,
             autograph=False,
         )
 
-    def batch(self, rows: RankedRows, chosen: np.ndarray) -> dict[str, np.ndarray]:
-        """Gathers the rows at `chosen`, int [n]."""
-        context = rows.context[chosen]
-        return {
-            **self.tables.request_rows(context),
-            "context": context,
-            Batch.ITEM_INDEX: rows.item_index[chosen],
-            Batch.LABEL: rows.label[chosen],
-            Batch.POSITION: rows.position[chosen],
-        }
+    def batch(
+        self, rows: RankedRows, grouped: RowsByRequest, requests: np.ndarray
+    ) -> dict[str, np.ndarray]:
+        """Gathers all rows of some requests.
 
-    def batch_logits(self, batch: dict[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Predicts a batch; float32 [n]."""
+        Args:
+            rows: All rows.
+            grouped: The same by request.
+            requests: int [b], positions in `grouped.contexts`.
+
+        Returns:
+            [b, ...] what belongs to requests, [n, ...] what belongs to pairs.
+        """
+        at, request = grouped.rows_of(requests)
+        context = grouped.contexts[requests]
+        batch = {
+            **self.tables.request_rows(context),
+            Batch.CONTEXT: context,
+            Batch.REQUEST_ROW: request.astype(np.int32),
+            Batch.ITEM_INDEX: rows.item_index[at],
+            Batch.LABEL: rows.label[at],
+            Batch.POSITION: rows.position[at],
+            Batch.LOG_RATE: rows.log_rate[at],
+        }
+        if self.model.attention is not None:
+            batch[Batch.HISTORY] = self.tables.item_histories(context)
+        if self.model.config.time_features:
+            batch[Batch.TIME] = self.tables.request_seconds(context)
+        return batch
+
+    def outputs(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+        """Predicts a batch; float32 [n, num_heads], see `RankingModel.score`."""
         item = batch[Batch.ITEM_INDEX]
-        return self.model(
-            tf.gather(self._requests, batch["context"]),
-            tf.gather(self._items, item),
-            item,
-            self.tables.request_features(batch),
-            {name: tf.gather(v, item) for name, v in self.tables.item_features.items()},
-            batch[Batch.POSITION],
+        towers, embedded, history, is_event = self.towers, None, None, None
+        if towers is not None:
+            embedded = towers.requests(batch, training)
+        if towers is not None and self.model.attention is not None:
+            recent = trim_front(batch[Batch.HISTORY])
+            history, is_event = towers.items(recent, training), recent != UNKNOWN_INDEX
+        statistics = None
+        if self.model.item_statistics.shape[1]:
+            statistics = tf.gather(self.model.item_statistics, item)
+        return self.model.score(
+            RequestInputs(
+                user=batch[Batch.USER_INDEX],
+                features=self.tables.request_features(batch),
+                embedding=embedded,
+                history=history,
+                is_event=is_event,
+                time=batch.get(Batch.TIME),
+            ),
+            PairInputs(
+                request=batch[Batch.REQUEST_ROW],
+                position=batch[Batch.POSITION],
+                item_features={n: tf.gather(v, item) for n, v in self.tables.item_features.items()},
+                embedding=None if towers is None else towers.items(item, training),
+                statistics=statistics,
+            ),
             training=training,
         )
 
-    def probabilities(self, rows: RankedRows) -> np.ndarray:
-        """Predicts all of `rows`; float32 [n] in [0, 1]."""
-        return expit(self.logits(rows))
+    def raw(self, rows: RankedRows) -> np.ndarray:
+        """Predicts all of `rows`; float32 [n, num_heads], see `RankingModel.score`."""
+        grouped = RowsByRequest(rows)
+        found = np.zeros((len(rows), len(self.model.head_names)), np.float32)
+        for block in grouped.blocks(_BLOCK) if len(rows) else []:
+            at, _ = grouped.rows_of(block)
+            found[at] = self._outputs(self.batch(rows, grouped, block)).numpy()
+        return found
 
     def logits(self, rows: RankedRows) -> np.ndarray:
-        """Predicts all of `rows`; float32 [n], log odds of a click."""
-        count = len(rows.label)
-        blocks = [
-            self._logits(self.batch(rows, np.arange(s, min(s + _BLOCK, count)))).numpy()
-            for s in range(0, count, _BLOCK)
-        ]
-        return np.concatenate([np.zeros(0, np.float32), *blocks])
+        """Predicts all of `rows`; float32 [n], calibrated log odds of a click."""
+        return self.model.predict(tf.constant(self.raw(rows)))[self.model.head_names[0]].numpy()
+
+    def click_order(self, rows: RankedRows) -> np.ndarray:
+        """Returns what lists of `rows` are sorted by; float32 [n], `RankingModel.click_order`."""
+        return self.model.click_order(tf.constant(self.raw(rows))).numpy()
+
+    def probabilities(self, rows: RankedRows) -> np.ndarray:
+        """Predicts all of `rows`; float32 [n] in [0, 1], the calibrated probability of a click."""
+        return expit(self.logits(rows))
+
+
+def retriever(data: PreparedData, embeddings: Embeddings) -> Retrieve:
+    """Returns what finds the best items of requests that are not in their histories."""
+
+    def retrieve(contexts: np.ndarray, depth: int) -> np.ndarray:
+        block = max(1, 2**24 // (data.num_items + 1))
+        found = []
+        for start in range(0, len(contexts), block):
+            chosen = contexts[start : start + block]
+            scores = embeddings.requests[chosen] @ embeddings.items.T
+            scores[data.seen_pairs(chosen)] = -np.inf
+            scores[:, 0] = -np.inf
+            found.append(top_items(scores, depth))
+        return np.concatenate(found)
+
+    return retrieve
 
 
 def train_ranking(
     model: RankingModel,
     data: PreparedData,
     tables: InputTables,
-    embeddings: Embeddings,
+    embeddings: Embeddings | None,
     config: Config,
     checkpoint_folder: Path,
 ) -> History:
     """Trains the model in place and leaves it calibrated, with the weights of the best round.
 
+    Where the log shows no population, the logits that are trained are those of the drawn rows:
+    the log of how often a row is drawn is taken off the model's logit, whose own odds are then
+    those among all items of the catalogue.
+
     Args:
         model: The ranking model.
         data: The prepared data set.
         tables: Its arrays.
-        embeddings: From the finished towers.
+        embeddings: From the finished towers; None where the model reads none.
         config: Section `ranking`, and the seed.
         checkpoint_folder: Where the run keeps its state.
 
     Returns:
-        Log loss in training, and AUC and log loss on validation, of each round.
+        Loss in training, and AUC and log loss on validation, of each round.
+
+    Source: King & Zeng, Logistic Regression in Rare Events Data (2001), section 4.1, for odds that
+        are off by the rate of sampling.
     """
     settings = config.ranking
     scorer = PairScorer(model, tables, embeddings)
-    rate, overall = chosen_rate(ranked_rows(data, "train", config), data.num_items)
-    model.item_log_odds.assign(logit(rate) - logit(overall))
-    rows = training_rows(data, config)
-    validation = ranked_rows(data, "validation", config)
-    batch_size = min(settings.batch_size, len(rows.label))
-    steps_per_round = num_batches(len(rows.label), batch_size)
+    if model.item_statistics.shape[1]:
+        rate, overall = chosen_rate(ranked_rows(data, "train", config), data.num_items)
+        model.item_statistics.assign((logit(rate) - logit(overall))[:, None])
+    retrieve = None if embeddings is None else retriever(data, embeddings)
+    rows, validation = (
+        training_rows(data, config, retrieve),
+        ranked_rows(data, "validation", config),
+    )
+    targets = head_targets(model, data, rows)
+    if targets is not None:
+        scale_values(model, targets)
+    grouped = RowsByRequest(rows)
+    batch_size = max(1, round(settings.batch_size * len(grouped) / max(1, len(rows))))
+    batch_size = min(batch_size, len(grouped))
+    steps_per_round = num_batches(len(grouped), batch_size)
     num_steps = steps_per_round * settings.epochs
     schedule = learning_rate(Schedule(), settings.learning_rate, num_steps)
-    optimizer = OptimizerGroups([Group(model.trainable_variables, schedule, weight_decay=1e-4)])
+    optimizer = OptimizerGroups(
+        [Group(model.trainable_variables, schedule, weight_decay=settings.weight_decay)]
+    )
 
     @tf.function(reduce_retracing=True, autograph=False)
     def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            logits = scorer.batch_logits(batch, training=True)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(batch[Batch.LABEL], logits)
+            outputs = scorer.outputs(batch, training=True)
+            drawn_logits = outputs[:, 0] - batch[Batch.LOG_RATE]
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(batch[Batch.LABEL], drawn_logits)
             loss = tf.reduce_mean(losses)
+            if targets is not None:
+                loss += head_losses(model, outputs, batch[Batch.TARGETS])
         optimizer.apply(tape.gradient(loss, optimizer.weights))
         return {"loss": loss}
 
-    every = np.arange(len(rows.label))
+    def gather(chosen: np.ndarray) -> dict[str, np.ndarray]:
+        batch = scorer.batch(rows, grouped, chosen)
+        if targets is not None:
+            batch[Batch.TARGETS] = targets[grouped.rows_of(chosen)[0]]
+        return batch
 
     def batches(number: int, first_step: int) -> tf.data.Dataset:
-        return epoch_batches(
-            lambda chosen: scorer.batch(rows, chosen),
-            every,
-            batch_size,
-            config.seed,
-            number,
-            first_step,
-        )
+        every = np.arange(len(grouped))
+        return epoch_batches(gather, every, batch_size, config.seed, number, first_step)
 
     def validate() -> dict[str, float]:
-        metrics = ranking_metrics(validation.label, scorer.probabilities(validation))
+        probabilities = expit(scorer.raw(validation)[:, 0].astype(np.float64))
+        metrics = ranking_metrics(validation.label, probabilities)
         return {f"validation_{name}": metrics[name] for name in ("auc", "log_loss")}
 
     run = Run(
@@ -245,24 +316,24 @@ def train_ranking(
         weights=model.variables,
         validate=validate,
         monitor="-validation_log_loss",
+        patience=settings.patience,
     )
     history = fit(run, checkpoint_folder)
-    calibrate(model, scorer, validation)
+    calibrate(model, scorer, data, validation)
     return history
 
 
-def calibrate(model: RankingModel, scorer: PairScorer, rows: RankedRows) -> None:
-    """Sets the model's slope and offset so that its probabilities fit the answers of `rows`.
+def calibrate(
+    model: RankingModel, scorer: PairScorer, data: PreparedData, rows: RankedRows
+) -> None:
+    """Fits the calibration of each sigmoid head to the answers of `rows`.
 
-    A model whose rows hold one answer only stays as it is.
-
-    Source: Platt, Probabilistic Outputs for Support Vector Machines (1999), without the smoothed
-        targets.
+    A head whose rows hold one answer only stays as it is.
     """
-    model.calibration.assign([1.0, 0.0])
-    if len(np.unique(rows.label)) < 2:
-        return
-    logits = scorer.logits(rows).astype(np.float64)
-    fitted = LogisticRegression(C=np.inf).fit(logits[:, None], rows.label)
-    if fitted.coef_[0, 0] > 0:
-        model.calibration.assign([fitted.coef_[0, 0], fitted.intercept_[0]])
+    outputs, targets = scorer.raw(rows), head_targets(model, data, rows)
+    for number, name in enumerate(model.head_names):
+        if not model.is_probability(name):
+            continue
+        labels = rows.label if number == 0 else targets[:, number - 1]  # type: ignore[index]
+        known = ~np.isnan(labels)
+        model.calibrators[name].fit(outputs[known, number], labels[known], rows.weights[known])

@@ -179,12 +179,6 @@ def test_reason_for_a_warning_gives_one_line(case: str):
     assert "\n" not in found[0]
 
 
-def test_only_positives_without_drawn_negatives_teach_nothing():
-    change, _ = CASES["only positives"]
-    (found,) = warnings(change, ranking={"negatives_per_positive": 0})
-    assert "learns nothing" in found
-
-
 def test_new_users_matter_only_to_user_ids():
     change, _ = CASES["new users"]
     assert warnings(change, retrieval={"user": {"use_id": False}}) == []

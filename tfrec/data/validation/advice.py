@@ -97,15 +97,16 @@ def _about_labels(report: Report, config: Config) -> Iterator[str]:
     if not ranked.get("train"):
         return
     rate = rates["train"]
-    if rate == 1 and config.ranking.negatives_per_positive:
+    if rate == 1:
         yield (
-            "every ranked event is positive: the ranking model learns from drawn negatives, so its "
-            "probabilities only order items; declare events that were seen and not wanted"
+            "every ranked event is positive: the ranking model learns from drawn negatives, and "
+            "its probability is that of an item among the whole catalogue; declare events that "
+            "were seen and not wanted"
         )
-    elif rate in (0, 1):
+    elif rate == 0:
         yield (
-            f"every ranked event of train has label {rate:.0f}: the ranking model learns nothing; "
-            "set ranking.negatives_per_positive or check the labels in data.events"
+            "every ranked event of train has label 0: the ranking model learns nothing; check the "
+            "labels in data.events"
         )
     elif rate < _RARE_LABEL or rate > _COMMON_LABEL:
         yield (

@@ -1,0 +1,111 @@
+"""Section of the ranking model."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
+from tfrec.schema import Tensors
+
+CLICK = "click"
+"""Name of the head that every ranking model has: the answer to a shown item."""
+
+
+class Head(Section):
+    """One more thing to predict of a shown item, beside the click."""
+
+    event: str | None = None
+    """A kind of event of `data.events.kinds`: the probability that it follows (sigmoid)."""
+    value: Literal["rating", "watch_time"] | None = None
+    """A number of the log: its expected value (linear; of a watch time, its logarithm)."""
+    weight: PositiveFloat = 1.0
+    """Weight of its loss beside that of the click."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Head:
+        if (self.event is None) == (self.value is None):
+            raise ValueError("wanted one of `event` and `value`")
+        return self
+
+
+class RankingNegatives(Section):
+    """Items that are drawn as rows with label 0, for each positive row."""
+
+    uniform: Annotated[int, Field(ge=0)] = 2
+    """From the whole catalogue. A log without label 0 gets at least one."""
+    retrieved: Annotated[int, Field(ge=0)] = 0
+    """From the items that retrieval scores highest for the request."""
+    depth: PositiveInt = 100
+    """How many of those there are."""
+
+
+class TargetAttention(Section):
+    """What the candidate finds in the history."""
+
+    use: bool = True
+    heads: PositiveInt = 2
+    units: PositiveInt = 16
+    """Length of queries, keys and values of each head."""
+
+
+class Calibration(Section):
+    """From logits to probabilities that come true, learned on validation."""
+
+    method: Literal["none", "temperature", "platt", "isotonic"] = "platt"
+
+
+class Ranking(Section):
+    """The ranking model: an MLP with a sigmoid output, on the towers or on tables alone."""
+
+    towers: Literal["none", "frozen", "fine_tuned", "shared"] = "frozen"
+    """What it reads of the towers. ``frozen``: their embeddings. ``fine_tuned``: a copy of the
+    towers that is trained along. ``shared``: the towers themselves, trained for both tasks.
+    ``none``: nothing; retrieval is left out and all items are candidates."""
+    hidden: list[PositiveInt] = Field(default=[128, 64], min_length=1)
+    cross_layers: Annotated[int, Field(ge=0)] = 0
+    """DCN-v2 cross layers beside the MLP."""
+    cross_rank: Annotated[int, Field(ge=0)] = 0
+    """Rank of their matrices; 0: full."""
+    feature_dim: PositiveInt = 16
+    """Numbers that each feature becomes."""
+    attention: TargetAttention = TargetAttention()
+    time_features: bool = False
+    """Whether the model reads the hour and the day of the week of the request."""
+    item_statistics: Literal["none", "train", "live"] = "train"
+    """What it reads of an item's past: how often it was chosen where it was shown, in all of
+    training or up to the moment of the request."""
+    heads: dict[str, Head] = {}
+    """What is predicted beside the click, by name."""
+    negatives: RankingNegatives = RankingNegatives()
+    batch_size: PositiveInt = 4096
+    epochs: PositiveInt = 5
+    learning_rate: PositiveFloat = 1e-3
+    tower_learning_rate: PositiveFloat = 1e-4
+    """Of towers that are trained along."""
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    dropout: Fraction = 0.1
+    patience: Annotated[int, Field(ge=0)] = 0
+    """Epochs without a lower validation log loss after which training stops; 0: never."""
+    calibration: Calibration = Calibration()
+    retrieval_weight: Annotated[float, Field(ge=0)] = 1.0
+    """Answers are sorted by click log-odds + weight * score / temperature: how likely the user
+    wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone."""
+
+    @model_validator(mode="after")
+    def _check_towers(self) -> Ranking:
+        if self.towers == "none" and self.negatives.retrieved:
+            raise ValueError("`negatives.retrieved` needs towers, got `towers: none`")
+        return self
+
+    @model_validator(mode="after")
+    def _check_heads(self) -> Ranking:
+        taken = (CLICK, Tensors.PROBABILITY, Tensors.SCORE, Tensors.ITEM_ID)
+        for name in self.heads:
+            if name in taken or not name.isidentifier():
+                raise ValueError(
+                    f"`heads`: wanted a name other than {', '.join(taken)}, of letters, digits "
+                    f"and _, got {name!r}"
+                )
+        return self
