@@ -2,22 +2,23 @@ import math
 
 import numpy as np
 import pytest
+from sklearn.metrics import log_loss, roc_auc_score
 
-from tfrec.metrics.ranking import (
-    expected_calibration_error,
-    ranking_metrics,
-    reliability_curve,
-)
+from tfrec.metrics.ranking import gauc, group_auc, log_losses, ranking_metrics
 
 
-def pairwise_auc(labels: np.ndarray, scores: np.ndarray) -> float:
+def pairwise_auc(
+    labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None
+) -> float:
     """Share of (positive, negative) pairs in the right order; a tie is half a pair."""
-    won = 0.0
-    positives, negatives = scores[labels == 1], scores[labels == 0]
-    for positive in positives:
-        for negative in negatives:
-            won += 1.0 if positive > negative else 0.5 if positive == negative else 0.0
-    return won / (len(positives) * len(negatives))
+    weights = np.ones(len(labels)) if weights is None else weights
+    won = total = 0.0
+    for i in np.flatnonzero(labels == 1):
+        for j in np.flatnonzero(labels == 0):
+            pair = weights[i] * weights[j]
+            total += pair
+            won += pair * (1.0 if scores[i] > scores[j] else 0.5 if scores[i] == scores[j] else 0.0)
+    return won / total if total else math.nan
 
 
 def mean_precision_at_positives(labels: np.ndarray, scores: np.ndarray) -> float:
@@ -30,13 +31,18 @@ def mean_precision_at_positives(labels: np.ndarray, scores: np.ndarray) -> float
     return total / labels.sum()
 
 
+def draw_rows(seed: int, decimals: int = 6, rows: int = 120):
+    draw = np.random.default_rng(seed)
+    probabilities = np.clip(np.round(draw.random(rows), decimals), 0.05, 0.95)
+    labels = (draw.random(rows) < probabilities).astype(np.int8)
+    return labels, probabilities, draw.integers(0, rows // 5, rows) * 7
+
+
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("decimals", [1, 6])  # with many ties, and with none
 def test_ranking_metrics_agree_with_loops(seed: int, decimals: int):
-    draw = np.random.default_rng(seed)
-    probabilities = np.clip(np.round(draw.random(120), decimals), 0.05, 0.95)
-    labels = (draw.random(120) < probabilities).astype(np.int8)
-    metrics = ranking_metrics(labels, probabilities)
+    labels, probabilities, groups = draw_rows(seed, decimals)
+    metrics = ranking_metrics(labels, probabilities, groups=groups)
     assert metrics["auc"] == pytest.approx(pairwise_auc(labels, probabilities))
     assert metrics["pr_auc"] == pytest.approx(mean_precision_at_positives(labels, probabilities))
     loss = -sum(
@@ -44,11 +50,25 @@ def test_ranking_metrics_agree_with_loops(seed: int, decimals: int):
         for label, p in zip(labels, probabilities, strict=True)
     )
     assert metrics["log_loss"] == pytest.approx(loss / 120)
+    of_group = [pairwise_auc(labels[groups == g], probabilities[groups == g]) for g in set(groups)]
+    assert metrics["gauc"] == pytest.approx(np.nanmean(of_group))
 
-    order = draw.permutation(120)
-    again = ranking_metrics(labels[order], probabilities[order])
-    for name in ("auc", "pr_auc", "log_loss"):
-        assert again[name] == pytest.approx(metrics[name])
+    order = np.random.default_rng(seed).permutation(120)
+    again = ranking_metrics(labels[order], probabilities[order], groups=groups[order])
+    assert again == pytest.approx(metrics)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_a_weight_counts_a_row_as_often(seed: int, decimals: int):
+    labels, probabilities, groups = draw_rows(seed, decimals)
+    times = np.random.default_rng(seed).integers(0, 4, len(labels))
+    repeated = [np.repeat(values, times) for values in (labels, probabilities, groups)]
+    found = ranking_metrics(labels, probabilities, times.astype(float), groups)
+    assert found == pytest.approx(ranking_metrics(*repeated[:2], groups=repeated[2]))
+    assert found["log_loss"] == pytest.approx(
+        log_loss(labels, probabilities, sample_weight=times), rel=1e-6
+    )
 
 
 def test_ranking_metrics_by_hand():
@@ -62,15 +82,23 @@ def test_ranking_metrics_by_hand():
     assert metrics["log_loss"] == pytest.approx(expected, abs=1e-6)
     # Four rows in 15 bins are four bins of one: |0.8-1|, |0.6-0|, |0.4-1|, |0.2-0|.
     assert metrics["ece"] == pytest.approx((0.2 + 0.6 + 0.6 + 0.2) / 4)
+    assert "gauc" not in metrics
 
 
 @pytest.mark.parametrize("label", [0, 1])
 def test_ranking_metrics_of_one_class_have_no_auc(label: int):
-    metrics = ranking_metrics(np.full(5, label), np.full(5, 0.25))
+    metrics = ranking_metrics(np.full(5, label), np.full(5, 0.25), groups=np.arange(5))
     assert math.isnan(metrics["auc"])
+    assert math.isnan(metrics["gauc"])
     assert math.isnan(metrics["pr_auc"])
     assert metrics["log_loss"] == pytest.approx(-math.log(0.25 if label else 0.75))
     assert metrics["ece"] == pytest.approx(0.75 if label else 0.25)
+
+
+def test_ranking_metrics_of_no_row_are_no_numbers():
+    nothing = np.zeros(0)
+    metrics = ranking_metrics(nothing, nothing, nothing, nothing.astype(int))
+    assert all(math.isnan(value) for value in metrics.values())
 
 
 def test_log_loss_of_certain_and_wrong_is_large_and_finite():
@@ -79,45 +107,46 @@ def test_log_loss_of_certain_and_wrong_is_large_and_finite():
     assert metrics["auc"] == 0.0
 
 
-# Calibration
+def test_log_losses_are_those_of_the_rows():
+    found = log_losses(np.array([1.0, 0.0]), np.array([0.25, 0.25], np.float32))
+    assert found == pytest.approx([math.log(4), math.log(4 / 3)])
 
 
-def test_reliability_curve_has_bins_of_equal_counts():
-    probabilities = np.array([0.9, 0.1, 0.2, 0.8, 0.3, 0.7])
-    labels = np.array([1, 0, 1, 1, 0, 0])
-    predicted, observed, rows = reliability_curve(labels, probabilities, num_bins=3)
-    # Sorted: 0.1 0.2 | 0.3 0.7 | 0.8 0.9 with labels 0 1 | 0 0 | 1 1.
-    np.testing.assert_allclose(predicted, [0.15, 0.5, 0.85])
-    np.testing.assert_allclose(observed, [0.5, 0.0, 1.0])
-    np.testing.assert_allclose(rows, [2, 2, 2])
+# By group
 
 
-@pytest.mark.parametrize(("num_rows", "expected"), [(1, [1]), (2, [1, 1]), (7, [3, 2, 2])])
-def test_reliability_curve_of_few_rows_has_no_empty_bin(num_rows: int, expected: list[int]):
-    curve = reliability_curve(np.zeros(num_rows), np.linspace(0, 1, num_rows), num_bins=3)
-    assert curve[2].tolist() == expected
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("decimals", [1, 6])
+def test_group_auc_agrees_with_scikit_learn_on_each_group(seed: int, decimals: int):
+    labels, scores, groups = draw_rows(seed, decimals, rows=300)
+    weights = np.random.default_rng(seed).random(300)
+    found = group_auc(labels, scores, groups, weights)
+    for group, value in zip(np.unique(groups), found, strict=True):
+        at = groups == group
+        if labels[at].min() == labels[at].max():
+            assert math.isnan(value)
+        else:
+            expected = roc_auc_score(labels[at], scores[at], sample_weight=weights[at])
+            assert value == pytest.approx(expected)
 
 
-def test_calibration_error_by_hand():
-    # Bins of three: mean prediction 0.2, clicks 1/3; mean 0.6, clicks 1/3; weights 3 and 3.
-    probabilities = np.array([0.1, 0.2, 0.3, 0.5, 0.6, 0.7])
-    labels = np.array([0, 1, 0, 1, 0, 0])
-    expected = (3 * abs(0.2 - 1 / 3) + 3 * abs(0.6 - 1 / 3)) / 6
-    assert expected_calibration_error(labels, probabilities, 2) == pytest.approx(expected)
+def test_group_auc_knows_nothing_of_other_groups():
+    labels, groups = np.array([1, 0, 1, 0]), np.array([5, 5, 9, 9])
+    # Group 9 scores far higher than group 5, which is in the wrong order.
+    assert group_auc(labels, np.array([0.1, 0.2, 8.0, 7.0]), groups).tolist() == [0.0, 1.0]
 
 
-def test_calibration_error_weights_bins_by_rows():
-    # array_split gives bins of 2 and 1: |0.15 - 0.5| and |0.9 - 0|.
-    probabilities, labels = np.array([0.1, 0.2, 0.9]), np.array([0, 1, 0])
-    expected = (2 * 0.35 + 1 * 0.9) / 3
-    assert expected_calibration_error(labels, probabilities, 2) == pytest.approx(expected)
+def test_gauc_counts_each_group_once_and_leaves_out_those_of_one_class():
+    labels = np.array([1, 0, 0, 0, 1, 0, 0, 0, 1, 1])
+    scores = np.array([9, 1, 2, 3, 1, 2, 7, 8, 5, 6])
+    groups = np.array([0, 0, 0, 0, 1, 1, 2, 2, 3, 3])
+    # Group 0: 1, group 1: 0; group 2 has no click, group 3 nothing else.
+    assert gauc(labels, scores, groups) == 0.5
+    assert math.isnan(gauc(labels[6:], scores[6:], groups[6:]))
 
 
-def test_calibration_error_of_true_probabilities_is_small():
+def test_gauc_of_scores_without_meaning_is_one_half():
     draw = np.random.default_rng(0)
-    probabilities = draw.random(30_000)
-    labels = (draw.random(30_000) < probabilities).astype(int)
-    # A bin of 2,000 clicks strays by about sqrt(0.25 / 2000) = 0.011 at most.
-    assert 0 < expected_calibration_error(labels, probabilities) < 0.011
-    overconfident = np.clip(probabilities * 1.5, 0, 1)
-    assert expected_calibration_error(labels, overconfident) > 0.15
+    labels, scores = draw.random(400_000) < 0.2, draw.random(400_000)
+    # Within the noise of 80,000 groups.
+    assert gauc(labels, scores, draw.integers(0, 80_000, 400_000)) == pytest.approx(0.5, abs=0.005)
