@@ -848,6 +848,8 @@ def test_folder_and_bytes_in_place_of_file_are_refused(tmp_path: Path):
     [
         ({"loss": {"kind": "full_softmax", "negatives": {"uniform": 5}}}, "negatives.uniform"),
         ({"loss": {"kind": "mse", "targets": "positions"}}, "targets: positions"),
+        ({"loss": {"targets": "users"}}, "kind: full_softmax"),
+        ({"loss": {"kind": "full_softmax", "targets": "users"}}, "history.kind: none"),
         ({"loss": {"negatives": {"in_batch": False}}}, "wanted negatives"),
         ({"embedding_dim": 10, "user": {"history": {"kind": "transformer", "heads": 4}}}, "heads"),
     ],

@@ -184,6 +184,27 @@ def test_positions_and_requests_are_the_same_loss(history, data, vocabulary, tab
     assert_close(case.gradients(positions), case.gradients(case.batch(rows)))
 
 
+def test_users_and_requests_are_the_same_loss(make_case, rows, data, tables):
+    settings = {"loss": {"kind": "full_softmax"}, "history": {"kind": "none"}}
+    by_request = make_case(**settings)
+    batch = by_request.batch(rows)
+    # Requests with a text or a device of their own could not share an embedding.
+    alike = {name: np.zeros_like(batch[name]) for name in (Batch.TEXT_INDEX, *data.context_inputs)}
+    wanted = by_request.gradients(batch | alike)
+    settings["loss"]["targets"] = "users"
+    of_one_place = {Batch.HISTORY: np.zeros((len(rows), 1), np.int32)}
+    case, whole = make_case(**settings), batch | alike | of_one_place
+    assert_close(case.gradients(whole), wanted)
+    weight = tf.constant(batch[Batch.WEIGHT])
+    totals = Totals(tf.reduce_sum(weight), tf.size(weight))
+    names = whole.keys() - {Batch.KNOWN_ROW, Batch.KNOWN_ITEM}
+    parts = [  # as replicas share them, some users in both
+        case.objective({name: tf.constant(whole[name][part]) for name in names}, SEED, totals)[0]
+        for part in (slice(0, 17), slice(17, None))
+    ]
+    assert float(sum(parts)) == pytest.approx(wanted[0], abs=1e-5)
+
+
 def pair_of_rows(data: PreparedData) -> tuple[np.ndarray, int]:
     """Finds two targets of one user, the first of which does not see the other in its history."""
     contexts = data.examples["context"].to_numpy()

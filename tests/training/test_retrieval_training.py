@@ -1,6 +1,8 @@
+import dataclasses
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 
 from tfrec.config import Config
@@ -211,6 +213,11 @@ LEVERS = {
         "batch_size": 16,
     },
 }
+WHOLE_USERS = {
+    "loss": {"targets": "users", "kind": "full_softmax"},
+    "user": {"history": {"kind": "none"}},
+    "batch_size": 16,
+}
 WITH_STATE = ("transformer", "queue and events", "hard negatives")
 
 
@@ -241,6 +248,35 @@ def test_lever_killed_within_a_round_and_resumed_is_bit_equal(
     assert resumed.history == wanted.history
     for number, value in wanted.after.items():
         np.testing.assert_array_equal(resumed.after[number], value)
+
+
+def saying_nothing(data: PreparedData) -> PreparedData:
+    """Leaves of requests only who asks."""
+    contexts = data.contexts.with_columns(pl.lit(0, pl.Int32).alias("text_index"))
+    return dataclasses.replace(data, contexts=contexts, context_features=[])
+
+
+def test_whole_users_train_all_targets_and_resume_bit_equal(
+    data, vocabulary, tables, make_config, tmp_path, killed_at
+):
+    alike = saying_nothing(data)
+    inputs = InputTables(alike, tables.item_tokens.numpy(), tables.text_tokens.numpy())
+    config = make_config(retrieval={"epochs": 3} | WHOLE_USERS)
+    wanted = Trained(alike, vocabulary, inputs, config, tmp_path / "whole")
+    assert wanted.history.rounds[-1]["loss"] < wanted.history.rounds[0]["loss"]
+    with killed_at(5):
+        Trained(alike, vocabulary, inputs, config, tmp_path / "killed")
+    resumed = Trained(alike, vocabulary, inputs, config, tmp_path / "killed")
+    assert resumed.history == wanted.history
+    for number, value in wanted.after.items():
+        np.testing.assert_array_equal(resumed.after[number], value)
+
+
+def test_whole_users_whose_requests_say_more_are_refused(
+    data, vocabulary, tables, make_config, tmp_path
+):
+    with pytest.raises(ConfigError, match="beside who asks, got device, text"):
+        Trained(data, vocabulary, tables, make_config(retrieval=WHOLE_USERS), tmp_path / "c")
 
 
 def test_learned_temperature_moves(data, vocabulary, tables_of, make_config, tmp_path):

@@ -102,9 +102,10 @@ class Loss(Section):
     kind: Literal["softmax", "full_softmax", "mse"] = "softmax"
     """Softmax over sampled negatives; softmax over the whole catalogue; squared error on ratings
     (matrix factorisation of explicit feedback)."""
-    targets: Literal["requests", "positions"] = "requests"
+    targets: Literal["requests", "positions", "users"] = "requests"
     """``requests``: each training target with the history before it is a row of its own.
-    ``positions``: one causal pass over a user's sequence trains all targets in it."""
+    ``positions``: one causal pass over a user's sequence trains all targets in it. ``users``: one
+    embedding of a user, known by id and attributes alone, trains all targets of this user."""
     similarity: Literal["cosine", "dot"] = "cosine"
     """``cosine``: embeddings have length 1."""
     temperature: PositiveFloat = 0.15
@@ -129,6 +130,8 @@ class Loss(Section):
             raise ValueError(f"`negatives.{drawn[0]}` goes with `kind: softmax`, got {self.kind}")
         if self.kind == "mse" and self.targets == "positions":
             raise ValueError("`targets: positions` goes with a softmax, not with `kind: mse`")
+        if self.kind != "full_softmax" and self.targets == "users":
+            raise ValueError(f"`targets: users` goes with `kind: full_softmax`, got {self.kind}")
         some = self.negatives
         if self.kind == "softmax" and not (
             some.in_batch or some.uniform or some.popular or some.queue
@@ -163,7 +166,7 @@ class Retrieval(Section):
     user: UserSide = UserSide()
     loss: Loss = Loss()
     batch_size: Annotated[int, Field(ge=2)] = 1024
-    """Requests a step; with `loss.targets: positions`, sequences a step."""
+    """Requests a step; with `loss.targets: positions` sequences, with `users` users."""
     epochs: PositiveInt = 12
     learning_rate: PositiveFloat = 2e-3
     encoder_learning_rate: PositiveFloat = 2e-4
@@ -198,5 +201,10 @@ class Retrieval(Section):
             raise ValueError(
                 f"`user.history.heads` must divide `embedding_dim`, got {history.heads} and "
                 f"{self.embedding_dim}"
+            )
+        if self.loss.targets == "users" and (history.kind != "none" or history.time_gaps):
+            raise ValueError(
+                "`loss.targets: users` goes with `user.history.kind: none` and no `time_gaps`, "
+                f"got {history.kind}, time_gaps {history.time_gaps}"
             )
         return self

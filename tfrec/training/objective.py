@@ -184,14 +184,19 @@ class Objective:
         text = self._embedder.cached_item_text(rows)
         tables = [self._embedder.items(rows, text, training=True)]
 
+        requests, request = batch, None
+        if self._settings.targets == "users":
+            requests, request = _one_row_each(batch, batch[Batch.USER_INDEX])
+
         def loss_of(tables: Tables) -> tf.Tensor:
-            users = self._users(batch, tables, batch[Batch.HISTORY])
+            users = self._users(requests, tables, requests[Batch.HISTORY])
             return full_softmax(
                 users,
                 tables[0],
                 batch[Batch.ITEM_INDEX],
                 weight=batch[Batch.WEIGHT],
                 temperature=tf.exp(self._model.log_temperature),
+                request=request,
                 label_smoothing=self._settings.label_smoothing,
             )
 
@@ -330,6 +335,15 @@ def _distinct_rows(
     distinct, place, slots = tf.unique_with_counts(index)
     first = tf.math.unsorted_segment_min(tf.range(tf.size(index)), place, tf.size(distinct))
     return tf.gather(embeddings, first), distinct, tf.cast(slots, tf.float32)
+
+
+def _one_row_each(
+    batch: Mapping[str, tf.Tensor], key: tf.Tensor
+) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+    """Takes of the rows that share a key the first; and tells which of those each row became."""
+    distinct, place = tf.unique(key)
+    first = tf.math.unsorted_segment_min(tf.range(tf.size(key)), place, tf.size(distinct))
+    return {name: tf.gather(values, first) for name, values in batch.items()}, place
 
 
 def _distinct(uses: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:

@@ -18,6 +18,7 @@ from tfrec.errors import ConfigError
 from tfrec.features.batches import InputTables, epoch_batches, num_batches
 from tfrec.features.packed import PackedSequences
 from tfrec.features.sequences import cut_sequences
+from tfrec.features.user_rows import UserRows
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.schema import SPLITS, Batch, Columns
 from tfrec.training.embedder import Embedder
@@ -132,7 +133,7 @@ def train_retrieval(
 
 
 class _Targets:
-    """What is trained on, in units of which a batch takes some: targets, or packed sequences.
+    """What is trained on, in units of which a batch takes some: targets, packed sequences, users.
 
     Attributes:
         num_units: Number of units.
@@ -167,11 +168,18 @@ class _Targets:
             self._mined_rows = keras.ops.convert_to_numpy(self._mined)
             self._number_of = np.zeros(examples.height, np.int64)
             self._number_of[self.rows] = np.arange(len(self.rows))
+        self.num_units = len(self.rows)
         self._packed: PackedSequences | None = None
         if self._loss.targets == "positions":
             sequences = cut_sequences(data, self.rows, data.max_history)
             self._packed = PackedSequences(sequences, tables, config.seed)
-        self.num_units = self._packed.num_rows if self._packed else len(self.rows)
+            self.num_units = self._packed.num_rows
+        self._of_users: UserRows | None = None
+        if self._loss.targets == "users":
+            _check_users_are_one_request(data)
+            users = data.contexts[Batch.USER_INDEX].to_numpy()
+            self._of_users = UserRows(self.rows, users[self._context[self.rows]])
+            self.num_units = self._of_users.num_users
         self.batch_size = min(config.retrieval.batch_size, self.num_units)
 
     @property
@@ -180,6 +188,11 @@ class _Targets:
 
     def gather(self, units: np.ndarray) -> dict[str, np.ndarray]:
         """Gathers histories, targets, their requests and what they have to win against."""
+        if self._of_users is not None:
+            rows = self._of_users.gather(units)
+            nothing = np.zeros((len(rows), 1), np.int32)
+            requests = self._tables.request_fields(self._context[rows])
+            return {**self._fields(rows), **requests, Batch.HISTORY: nothing}
         if self._packed is None:
             rows = self.rows[units]
             return {**self._fields(rows), **self._tables.requests(self._context[rows])}
@@ -246,6 +259,18 @@ class _Targets:
         if self._mined is not None:
             parts.append(self._mined_rows[self._number_of[rows]])
         return np.concatenate(parts, axis=1)
+
+
+def _check_users_are_one_request(data: PreparedData) -> None:
+    """Raises where the requests of a user differ, so that one embedding cannot stand for all."""
+    differs = sorted(data.context_inputs)
+    if (data.contexts[Batch.TEXT_INDEX].to_numpy() != 0).any():
+        differs.append("text")
+    if differs:
+        raise ConfigError(
+            "retrieval.loss.targets: `users` wants requests that say nothing beside who asks, got "
+            f"{', '.join(differs)}; take `requests`."
+        )
 
 
 def _ratings(data: PreparedData) -> np.ndarray:
