@@ -99,10 +99,18 @@ def make_recommender(
         max_history=MAX_HISTORY,
         config=config,
     )
-    ranking = RankingModel(NUM_ITEMS, DIM, item_features, request_features, Ranking())
+    ranking = RankingModel(
+        item_features,
+        request_features,
+        Ranking(),
+        num_items=NUM_ITEMS,
+        embedding_dim=DIM,
+        max_history=MAX_HISTORY,
+        num_statistics=1,
+    )
     rng = np.random.default_rng(1)
     towers = [*retrieval.item_tower.trainable_variables, *retrieval.user_tower.trainable_variables]
-    for weight in (*towers, ranking.item_log_odds, ranking.position_bias):
+    for weight in (*towers, ranking.item_statistics, ranking.position_bias):
         weight.assign(rng.normal(0, 0.4, weight.shape))
 
     item_inputs = encode_frame(item_features, ITEMS, with_unknown_row=True)
@@ -556,3 +564,64 @@ def test_items_encoded_eagerly_equal_their_graph(recommender, embeddings, rows):
     # Item 0 has no title: in front of others it must not empty their texts.
     encoded = recommender.eager.encode_item(make_items(rows)).numpy()
     np.testing.assert_allclose(encoded, embeddings[rows], atol=1e-5)
+
+
+# Without towers
+
+
+@pytest.fixture(scope="module")
+def tabular() -> Compiled:
+    """A ranking model on tables alone."""
+    keras.utils.set_random_seed(0)
+    item_features = fit_features({"price": Feature(type="number")}, ITEMS)
+    request_features = [FeatureEncoder("device", "category", vocabulary=["desk", "phone"])]
+    settings = Ranking.model_validate({"towers": "none", "heads": {"cart": {"event": "cart"}}})
+    ranking = RankingModel(
+        item_features, request_features, settings, num_items=NUM_ITEMS, num_statistics=1
+    )
+    rng = np.random.default_rng(1)
+    ranking.item_statistics.assign(rng.normal(0, 1, ranking.item_statistics.shape))
+    rows = np.zeros(NUM_ITEMS + 1, np.int32)
+    inputs = encode_frame(item_features, ITEMS, with_unknown_row=True)
+    recommender = Recommender(
+        None,
+        ranking,
+        None,
+        Catalogue(ITEM_IDS, rows, inputs, ["u0"], np.array([0, 1], np.int32)),
+        Inputs([], request_features, [], item_features),
+        vocabulary=[],
+        max_item_tokens=0,
+        max_query_tokens=0,
+        num_candidates=NUM_ITEMS,
+        k=NUM_ITEMS + 5,
+        score_weight=0.0,
+    )
+    return Compiled(recommender)
+
+
+@pytest.mark.parametrize("batch", [0, 1, 3])
+def test_ranking_alone_orders_all_items_but_those_of_the_history(tabular, batch):
+    history = np.array([["i3", "", "no such item"]] * batch, object).reshape(batch, 3)
+    answer = tabular.recommend(make_request(batch, history=history))
+    assert {name: value.shape for name, value in answer.items()} == dict.fromkeys(
+        ("item_id", "probability", "cart"), (batch, NUM_ITEMS + 5)
+    )
+    for row, probability in zip(
+        answer["item_id"].numpy(), answer["probability"].numpy(), strict=True
+    ):
+        ids = [cell.decode() for cell in row]
+        assert sorted(ids[: NUM_ITEMS - 1]) == sorted(set(ITEM_IDS) - {"i3"})
+        assert set(ids[NUM_ITEMS - 1 :]) == {""}
+        assert (np.diff(probability) <= 1e-6).all()
+
+
+def test_ranking_alone_gives_the_same_probabilities_to_given_items(tabular):
+    request = make_request(1)
+    everything = tabular.recommend(request)
+    asked = tabular.eager.rank(request | {"item_id": everything["item_id"][:, :7]})
+    assert_same(asked, {name: everything[name][:, :7] for name in asked})
+
+
+def test_recommender_without_towers_says_so_when_asked_for_embeddings(tabular):
+    with pytest.raises(ValueError, match="with towers"):
+        tabular.eager.encode_user(make_request())

@@ -45,7 +45,7 @@ class FakeScorer:
     def __init__(self, sign: float = 1.0) -> None:
         self.sign = sign
 
-    def logits(self, rows: RankedRows) -> np.ndarray:
+    def click_order(self, rows: RankedRows) -> np.ndarray:
         return self.sign * rows.item_index.astype(np.float32)
 
 

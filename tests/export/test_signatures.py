@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.config import History
+from tfrec.config import History, Ranking
 from tfrec.export.signatures import Signature, build_signatures
+from tfrec.models.ranking import RankingModel
 
 PLAIN = {"user_id": "string", "history": "string", "query": "string"}
 KINDS = {"history_kind": "string"}
@@ -22,6 +23,7 @@ def signatures(**history: bool) -> dict[str, Signature]:
     retrieval = SimpleNamespace(embedding_dim=8, max_history=5, history=History(**history))
     recommender: Any = SimpleNamespace(
         retrieval=retrieval,
+        ranking=RankingModel([], [], Ranking(), num_items=3),
         inputs=SimpleNamespace(user_text=[], request_features=[], item_text=[], item_features=[]),
         k=3,
         num_candidates=9,

@@ -1,151 +1,199 @@
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from tfrec.config import Ranking
 from tfrec.data.tabular import FeatureEncoder
-from tfrec.models.ranking import NUM_POSITIONS, RankingModel
+from tfrec.models.ranking import NUM_POSITIONS, PairInputs, RankingModel, RequestInputs
 
-DIM, NUM_ITEMS = 6, 12
+DIM, NUM_ITEMS, LENGTH = 6, 12, 4
 ITEM_FEATURES = [
     FeatureEncoder("brand", "category", vocabulary=["a", "b"]),
     FeatureEncoder("price", "number"),
 ]
 REQUEST_FEATURES = [FeatureEncoder("device", "category", vocabulary=["phone", "desk"])]
-POSITIONS = (0, 1, 2, 50, NUM_POSITIONS - 1)
+HEADS = {
+    "cart": {"event": "cart"},
+    "stars": {"value": "rating"},
+    "minutes": {"value": "watch_time"},
+}
 
 
-def make_model(dropout: float = 0.0, with_features: bool = True) -> RankingModel:
+def make_model(**changes: object) -> RankingModel:
+    settings = {
+        "hidden": [16, 8], "dropout": 0.5, "cross_layers": 2, "time_features": True, "heads": HEADS,
+        **changes,
+    }  # fmt: skip
+    has_towers = settings.pop("has_towers", True)
+    has_features = settings.pop("has_features", True)
     model = RankingModel(
-        NUM_ITEMS,
-        DIM,
-        ITEM_FEATURES if with_features else [],
-        REQUEST_FEATURES if with_features else [],
-        Ranking(hidden=[16, 8], dropout=dropout),
+        ITEM_FEATURES if has_features else [],
+        REQUEST_FEATURES if has_features else [],
+        Ranking.model_validate(settings),
+        num_items=NUM_ITEMS,
+        embedding_dim=DIM if has_towers else 0,
+        max_history=LENGTH if has_towers else 0,
+        num_statistics=1,
     )
     rng = np.random.default_rng(0)
     for weight in model.trainable_variables:
         weight.assign(rng.normal(0, 0.4, weight.shape))
-    model.item_log_odds.assign(rng.normal(size=NUM_ITEMS + 1))
     return model
 
 
 @pytest.fixture(scope="module")
 def model() -> RankingModel:
-    return make_model(dropout=0.5)
+    return make_model()
 
 
-def make_pairs(rows: int, seed: int = 0) -> list[object]:
+def make_requests(count: int, seed: int = 0) -> dict[str, object]:
     rng = np.random.default_rng(seed)
-    users, items = rng.normal(size=(2, rows, DIM)).astype(np.float32)
-    return [
-        users / np.linalg.norm(users, axis=1, keepdims=True),
-        items / np.linalg.norm(items, axis=1, keepdims=True),
-        rng.integers(0, NUM_ITEMS + 1, rows).astype(np.int32),
-        {"device": rng.integers(0, 3, rows).astype(np.int32)},
-        {
+    is_event = np.arange(LENGTH) >= rng.integers(0, LENGTH + 1, (count, 1))
+    return {
+        "user": np.arange(count, dtype=np.int32),
+        "features": {"device": rng.integers(0, 3, count).astype(np.int32)},
+        "embedding": rng.normal(size=(count, DIM)).astype(np.float32),
+        "history": rng.normal(size=(count, LENGTH, DIM)).astype(np.float32),
+        "is_event": is_event,
+        "time": rng.integers(1, 2**31, count),
+    }
+
+
+def make_pairs(requests: np.ndarray, seed: int = 1) -> dict[str, object]:
+    rng, rows = np.random.default_rng(seed), len(requests)
+    return {
+        "request": requests.astype(np.int32),
+        "position": np.ones(rows, np.int32),
+        "item_features": {
             "brand": rng.integers(0, 3, rows).astype(np.int32),
             "price": rng.normal(size=(rows, 2)).astype(np.float32),
         },
-    ]
+        "embedding": rng.normal(size=(rows, DIM)).astype(np.float32),
+        "statistics": rng.normal(size=(rows, 1)).astype(np.float32),
+    }
 
 
-def predict(model: RankingModel, pairs: list[object], position: object, **kwargs) -> np.ndarray:
-    rows = len(pairs[0])
-    return model(*pairs, np.broadcast_to(position, rows), **kwargs).numpy()
+REQUESTS = np.array([0, 0, 0, 2, 2, 3, 3, 3, 3])  # none asks for request 1
 
 
-@pytest.mark.parametrize("rows", [0, 1, 9])
-def test_logits_have_one_value_a_pair(model, rows):
-    logits = predict(model, make_pairs(rows), 1)
-    assert logits.shape == (rows,)
-    assert logits.dtype == np.float32
-    assert np.isfinite(logits).all()
+def to_tensors(inputs: dict[str, object]) -> dict[str, object]:
+    return {
+        name: to_tensors(value) if isinstance(value, dict) else tf.constant(value)
+        for name, value in inputs.items()
+    }
 
 
-def test_position_shifts_all_pairs_equally_and_keeps_their_order(model):
-    pairs = make_pairs(40)
-    first = predict(model, pairs, 1)
-    bias = model.position_bias.numpy()
-    for position in POSITIONS:
-        shifted = predict(model, pairs, position)
-        np.testing.assert_allclose(shifted - first, bias[position] - bias[1], atol=1e-5)
-        np.testing.assert_array_equal(np.argsort(shifted), np.argsort(first))
-
-
-def test_position_of_each_pair_is_its_own(model):
-    pairs = make_pairs(len(POSITIONS))
-    difference = predict(model, pairs, np.array(POSITIONS)) - predict(model, pairs, 0)
-    bias = model.position_bias.numpy()
-    np.testing.assert_allclose(difference, bias[list(POSITIONS)] - bias[0], atol=1e-5)
-
-
-@pytest.mark.parametrize("position", [NUM_POSITIONS, 5000])
-def test_positions_beyond_the_table_share_its_last_row(model, position):
-    pairs = make_pairs(3)
-    np.testing.assert_array_equal(
-        predict(model, pairs, position), predict(model, pairs, NUM_POSITIONS - 1)
+def score(model: RankingModel, requests: dict, pairs: dict, training: bool = False) -> np.ndarray:
+    outputs = model.score(
+        RequestInputs(**to_tensors(requests)), PairInputs(**to_tensors(pairs)), training=training
     )
+    return outputs.numpy()
 
 
-def test_negative_position_counts_as_unknown(model):
-    pairs = make_pairs(3)
-    np.testing.assert_array_equal(predict(model, pairs, -1), predict(model, pairs, 0))
+@pytest.mark.parametrize("count", [0, 1, 4])
+def test_each_pair_has_a_number_for_each_head(model, count):
+    rows = REQUESTS[count > REQUESTS]
+    outputs = score(model, make_requests(count), make_pairs(rows))
+    assert outputs.shape == (len(rows), 4)
+    assert outputs.dtype == np.float32
+    assert np.isfinite(outputs).all()
 
 
-@pytest.mark.parametrize("dtype", [np.int16, np.int32, np.int64])
-def test_position_of_any_integer_type_gives_the_same(model, dtype):
-    pairs = make_pairs(3)
-    wanted = predict(model, pairs, np.array([1, 2, 3], np.int32))
-    np.testing.assert_array_equal(predict(model, pairs, np.array([1, 2, 3], dtype)), wanted)
+def test_pairs_are_scored_as_if_alone(model):
+    requests, pairs = make_requests(4), make_pairs(REQUESTS)
+    together = score(model, requests, pairs)
+    for row, request in enumerate(REQUESTS):
+        one = {
+            n: {k: v[[request]] for k, v in value.items()} if n == "features" else value[[request]]
+            for n, value in requests.items()
+        }
+        alone = {
+            n: {k: v[[row]] for k, v in value.items()} if n == "item_features" else value[[row]]
+            for n, value in pairs.items()
+        } | {"request": np.zeros(1, np.int32)}
+        np.testing.assert_allclose(score(model, one, alone)[0], together[row], atol=1e-4)
 
 
-@pytest.mark.parametrize("part", range(5))
-def test_logit_depends_on_user_item_index_and_features(model, part):
-    pairs = make_pairs(9, seed=0)
-    pairs[part] = make_pairs(9, seed=1)[part]
-    assert np.abs(predict(model, pairs, 1) - predict(model, make_pairs(9), 1)).max() > 1e-2
+def test_position_shifts_clicks_equally_and_nothing_else(model):
+    requests, pairs = make_requests(4), make_pairs(REQUESTS)
+    first, bias = score(model, requests, pairs), model.position_bias.numpy()
+    for position in (0, 2, NUM_POSITIONS - 1):
+        moved = score(model, requests, pairs | {"position": np.full(len(REQUESTS), position)})
+        shift = bias[position] - bias[1]
+        np.testing.assert_allclose(moved[:, 0] - first[:, 0], shift, atol=1e-4)
+        np.testing.assert_allclose(moved[:, 1:], first[:, 1:], atol=1e-5)
 
 
-def test_logits_of_rows_in_other_order_are_permuted(model):
-    pairs = make_pairs(9)
-    order = np.random.default_rng(2).permutation(9)
-    permuted = [
-        {name: values[order] for name, values in part.items()}
-        if isinstance(part, dict)
-        else part[order]
-        for part in pairs
-    ]
-    np.testing.assert_allclose(
-        predict(model, permuted, 1), predict(model, pairs, 1)[order], atol=1e-5
+@pytest.mark.parametrize(
+    ("position", "same_as"),
+    [(NUM_POSITIONS, NUM_POSITIONS - 1), (5000, NUM_POSITIONS - 1), (-1, 0)],
+)
+def test_positions_out_of_the_table_share_its_ends(model, position, same_as):
+    requests, pairs = make_requests(4), make_pairs(REQUESTS)
+    got, wanted = (
+        score(model, requests, pairs | {"position": np.full(len(REQUESTS), p, np.int64)})
+        for p in (position, same_as)
     )
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize("part", ["features", "embedding", "history", "time"])
+def test_scores_depend_on_each_part_of_the_request(model, part):
+    requests, pairs = make_requests(4), make_pairs(REQUESTS)
+    changed = requests | {part: make_requests(4, seed=5)[part]}
+    assert np.abs(score(model, changed, pairs) - score(model, requests, pairs)).max() > 1e-3
+
+
+@pytest.mark.parametrize("part", ["item_features", "embedding", "statistics"])
+def test_scores_depend_on_each_part_of_the_item(model, part):
+    requests, pairs = make_requests(4), make_pairs(REQUESTS)
+    changed = pairs | {part: make_pairs(REQUESTS, seed=5)[part]}
+    assert np.abs(score(model, requests, changed) - score(model, requests, pairs)).max() > 1e-3
 
 
 def test_dropout_acts_in_training_only(model):
-    pairs = make_pairs(9)
-    np.testing.assert_array_equal(predict(model, pairs, 1), predict(model, pairs, 1))
-    first, second = (predict(model, pairs, 1, training=True) for _ in range(2))
+    requests, pairs = make_requests(4), make_pairs(REQUESTS)
+    np.testing.assert_array_equal(score(model, requests, pairs), score(model, requests, pairs))
+    first, second = (score(model, requests, pairs, training=True) for _ in range(2))
     assert (first != second).any()
 
 
-def test_model_without_features_predicts():
-    pairs = [*make_pairs(4)[:3], {}, {}]
-    logits = predict(make_model(with_features=False), pairs, 1)
-    assert logits.shape == (4,)
-    assert len(set(logits.tolist())) == 4
+def test_model_without_towers_reads_tables_alone():
+    tabular = make_model(has_towers=False)
+    requests = make_requests(4) | {"embedding": np.zeros((4, 0)), "history": np.zeros((4, 0))}
+    requests = {n: v for n, v in requests.items() if n in ("user", "features", "time")}
+    pairs = {n: v for n, v in make_pairs(REQUESTS).items() if n != "embedding"}
+    assert len(np.unique(score(tabular, requests, pairs)[:, 0])) == len(REQUESTS)
 
 
-def test_new_model_starts_without_position_bias_popularity_and_calibration():
-    fresh = RankingModel(NUM_ITEMS, DIM, [], [], Ranking(hidden=[4], dropout=0.0))
-    users, items, rows, *_ = make_pairs(4)
-    wanted = predict(fresh, [users, items, rows, {}, {}], 1)
-    np.testing.assert_array_equal(predict(fresh, [users, items, rows, {}, {}], 70), wanted)
-    np.testing.assert_array_equal(predict(fresh, [users, items, 0 * rows, {}, {}], 1), wanted)
-    assert fresh.calibration.numpy().tolist() == [1.0, 0.0]
+def test_model_without_any_feature_scores_by_the_past_of_items():
+    bare = make_model(has_towers=False, has_features=False, time_features=False, cross_layers=0)
+    pairs = make_pairs(REQUESTS)
+    pairs = {n: pairs[n] for n in ("request", "position", "statistics")}
+    assert np.isfinite(score(bare, {"user": np.arange(4)}, pairs)).all()
 
 
-def test_calibration_scales_and_shifts_the_logits():
-    model, pairs = make_model(), make_pairs(9)
-    raw = predict(model, pairs, 3)
-    model.calibration.assign([2.0, -0.5])
-    np.testing.assert_allclose(predict(model, pairs, 3), 2 * raw - 0.5, atol=1e-5)
-    assert id(model.calibration) not in {id(v) for v in model.trainable_variables}
+def test_new_model_starts_from_the_log_odds_of_items_alone():
+    fresh = RankingModel([], [], Ranking(hidden=[4], dropout=0.0), num_items=3, num_statistics=1)
+    fresh.pair_layer.kernel.assign(tf.zeros_like(fresh.pair_layer.kernel))
+    past = np.array([[1.0], [-2.0]], np.float32)
+    pairs = {"request": np.zeros(2, np.int32), "position": np.ones(2, np.int32), "statistics": past}
+    np.testing.assert_allclose(score(fresh, {"user": np.zeros(1)}, pairs), past, atol=1e-6)
+
+
+def test_answers_of_heads_are_log_odds_numbers_and_seconds(model):
+    model.value_scale.assign([[0, 1], [0, 1], [3, 0.5], [2, 1]])
+    outputs = np.array([[0.3, -1.0, 2.0, 0.0]], np.float32)
+    answers = {name: float(v[0]) for name, v in model.predict(tf.constant(outputs)).items()}
+    # stars: 3 + 0.5 * 2; minutes: exp(2 + 1 * 0) - 1
+    assert answers == pytest.approx({"click": 0.3, "cart": -1, "stars": 4, "minutes": np.e**2 - 1})
+
+
+def test_order_of_clicks_within_a_step_of_the_calibration_is_that_of_raw_logits():
+    stepped = make_model(calibration={"method": "isotonic"}, heads={})
+    raw = np.linspace(-2, 2, 9).astype(np.float32)
+    labels = (raw > 0).astype(np.float32)
+    assert stepped.calibrators["click"].fit(raw, labels)
+    calibrated = stepped.predict(tf.constant(raw[:, None]))["click"].numpy()
+    assert len(np.unique(calibrated[:4])) == 1
+    assert (np.diff(stepped.click_order(tf.constant(raw[:, None])).numpy()) > 0).all()

@@ -49,7 +49,9 @@ def saved(folder: Path, inputs: dict[str, Any]) -> SavedRecommender:
             {"name": name, "dtype": dtype, "shape": shape, "neutral": neutral}
             for name, (dtype, shape, neutral) in inputs.items()
         ],
-        "outputs": [{"name": "item_id", "shape": [None, 10]}],
+        "outputs": [
+            {"name": name, "shape": [None, 10]} for name in ("item_id", "score", "probability")
+        ],
     }
     manifest = {"signatures": {"recommend": signature}}
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -11,13 +11,8 @@ from tfrec.environment import start_tensorflow
 from tfrec.features.batches import InputTables
 from tfrec.models.ranking import RankingModel
 from tfrec.training.loop import History
-from tfrec.training.ranking import (
-    Embeddings,
-    PairScorer,
-    ranked_rows,
-    train_ranking,
-    training_rows,
-)
+from tfrec.training.ranked_rows import ranked_rows, training_rows
+from tfrec.training.ranking import Embeddings, PairScorer, RowsByRequest, train_ranking
 
 DIM = 8
 
@@ -43,11 +38,13 @@ def train(
 ) -> tuple[History, list[np.ndarray], RankingModel]:
     start_tensorflow(config.seed)
     model = RankingModel(
-        data.num_items,
-        DIM,
         data.item_features,
         [*data.user_features, *data.context_features],
         config.ranking,
+        num_items=data.num_items,
+        embedding_dim=DIM,
+        max_history=data.max_history,
+        num_statistics=1,
     )
     folder.mkdir(exist_ok=True)
     history = train_ranking(model, data, tables, embeddings, config, folder)
@@ -69,7 +66,9 @@ def test_training_killed_within_rounds_and_resumed_is_bit_equal(
     whole, data, tables, embeddings, config, tmp_path, killed_at
 ):
     wanted_history, wanted, _ = whole
-    steps = len(training_rows(data, config).label) // 2048
+    rows = training_rows(data, config)
+    num_requests = len(RowsByRequest(rows))
+    steps = num_requests // round(2048 * num_requests / len(rows))
     assert steps >= 3
     for number in (2, 3, steps + 1, 2):
         with killed_at(number):
@@ -89,7 +88,8 @@ def test_batch_of_no_rows_has_the_types_of_any_batch(whole, data, tables, embedd
     # The batches of an epoch take names, types and shapes from an empty one.
     scorer = PairScorer(whole[2], tables, embeddings)
     rows = training_rows(data, config)
-    empty, some = (scorer.batch(rows, np.arange(count)) for count in (0, 5))
+    grouped = RowsByRequest(rows)
+    empty, some = (scorer.batch(rows, grouped, np.arange(count)) for count in (0, 5))
     assert list(empty) == list(some)
     for name, values in some.items():
         assert empty[name].shape == (0, *values.shape[1:])
@@ -107,6 +107,51 @@ def test_split_that_logs_no_negative_gets_drawn_ones_whatever_other_splits_log(d
         ranked_rows(positive_train, "train", config),
         training_rows(positive_train, config),
     ):
-        assert (rows.label == 1).sum() == (rows.label == 0).sum() == num_logged
+        # An item drawn for a request that chose it is no negative.
+        assert (rows.label == 1).sum() == num_logged
+        assert 0.95 * num_logged < (rows.label == 0).sum() <= num_logged
     logged = ranked_rows(positive_train, "test", config)
     assert len(logged.label) == len(data.ranked_rows("test"))
+
+
+def test_batches_of_requests_hold_each_of_their_rows_once(data, config):
+    rows = training_rows(data, config)
+    grouped = RowsByRequest(rows)
+    chosen = np.array([5, 0, len(grouped) - 1])
+    at, request = grouped.rows_of(chosen)
+    assert (np.diff(request) >= 0).all()
+    for number, one in enumerate(chosen):
+        wanted = np.flatnonzero(rows.context == grouped.contexts[one])
+        np.testing.assert_array_equal(np.sort(at[request == number]), wanted)
+    blocks = grouped.blocks(100)
+    assert len(blocks) > 1
+    np.testing.assert_array_equal(np.concatenate(blocks), np.arange(len(grouped)))
+
+
+def test_prediction_of_a_row_does_not_depend_on_the_others(whole, data, tables, embeddings, config):
+    scorer = PairScorer(whole[2], tables, embeddings)
+    rows = ranked_rows(data, "test", config)
+    everything = scorer.raw(rows)
+    some = np.random.default_rng(0).permutation(len(rows))[:50]
+    np.testing.assert_allclose(scorer.raw(rows.take(some)), everything[some], atol=1e-4)
+    assert scorer.raw(rows.take(some[:0])).shape == (0, 1)
+
+
+def test_trained_model_is_calibrated_on_validation(whole, data, tables, embeddings, config):
+    scorer = PairScorer(whole[2], tables, embeddings)
+    rows = ranked_rows(data, "validation", config)
+    assert scorer.probabilities(rows).mean() == pytest.approx(rows.label.mean(), rel=0.01)
+
+
+def test_validation_of_one_class_leaves_the_model_uncalibrated(
+    data, tables, embeddings, config, tmp_path
+):
+    is_validation = pl.Series(data.split_mask("validation"))
+    examples = data.examples.with_columns(
+        is_ranked=pl.col("is_ranked") & (~is_validation | (pl.col("label") == 0))
+    )
+    history, _, model = train(
+        dataclasses.replace(data, examples=examples), tables, embeddings, config, tmp_path
+    )
+    assert np.isnan([measured["validation_auc"] for measured in history.rounds]).all()
+    assert model.calibrators["click"].line.numpy().tolist() == [1.0, 0.0]

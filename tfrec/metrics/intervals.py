@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 _BLOCK_WEIGHTS = 2**22
+
+
+def drawn_weights(num_requests: int, resamples: int, seed: int) -> Iterator[np.ndarray]:
+    """Draws as many requests as there are, with replacement, again and again.
+
+    The draws depend on the arguments alone, so resampled metrics of two models can be subtracted.
+
+    Yields:
+        float64 [block, num_requests], how often each request was drawn; all blocks together have
+        `resamples` rows, none without requests.
+    """
+    rng = np.random.default_rng(seed)
+    step = max(1, _BLOCK_WEIGHTS // max(num_requests, 2**12))
+    for start in range(0, resamples if num_requests else 0, step):
+        yield np.stack(
+            [
+                np.bincount(rng.integers(0, num_requests, num_requests), minlength=num_requests)
+                for _ in range(min(step, resamples - start))
+            ]
+        ).astype(np.float64)
 
 
 def resample_means(
@@ -32,16 +54,10 @@ def resample_means(
     counts = np.ones(num_requests) if counts is None else counts
     columns = np.column_stack([sums, counts]).astype(np.float64)
     totals = np.full((resamples, columns.shape[1]), np.nan)
-    rng = np.random.default_rng(seed)
-    step = max(1, _BLOCK_WEIGHTS // max(num_requests, 1))
-    for start in range(0, resamples if num_requests else 0, step):
-        weights = np.stack(
-            [
-                np.bincount(rng.integers(0, num_requests, num_requests), minlength=num_requests)
-                for _ in range(min(step, resamples - start))
-            ]
-        )
-        totals[start : start + len(weights)] = weights.astype(np.float64) @ columns
+    start = 0
+    for weights in drawn_weights(num_requests, resamples, seed):
+        totals[start : start + len(weights)] = weights @ columns
+        start += len(weights)
     with np.errstate(divide="ignore", invalid="ignore"):
         return totals[:, :-1] / totals[:, -1:]
 

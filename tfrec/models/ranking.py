@@ -155,7 +155,7 @@ class RankingModel(keras.layers.Layer):
                 kernel_initializer=keras.initializers.RandomUniform(-limit, limit),
                 name=name,
             )
-            for name, has_bias in (("hidden_0_request", False), ("hidden_0", True))
+            for name, has_bias in (("hidden_0_request", True), ("hidden_0", False))
         )
         self.request_layer.build((None, request_width))
         self.pair_layer.build((None, pair_width))
@@ -254,7 +254,9 @@ class RankingModel(keras.layers.Layer):
         keeps their order, and is too little to change that of others.
         """
         raw = outputs[:, 0]
-        return self.calibrators[CLICK](raw) + _TIE_WEIGHT * raw
+        calibrator = self.calibrators[CLICK]
+        in_steps = calibrator.method == "isotonic"
+        return calibrator(raw) + (_TIE_WEIGHT * raw if in_steps else 0.0)
 
     def _request_part(self, requests: RequestInputs) -> tf.Tensor:
         parts = [_nothing(requests.user), *self.request_features(requests.features)]

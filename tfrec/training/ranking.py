@@ -302,8 +302,10 @@ def train_ranking(
         return epoch_batches(gather, every, batch_size, config.seed, number, first_step)
 
     def validate() -> dict[str, float]:
-        probabilities = expit(scorer.raw(validation)[:, 0].astype(np.float64))
-        metrics = ranking_metrics(validation.label, probabilities)
+        # Calibrated: drawn negatives shift the logits, more so the longer training goes on.
+        calibrate(model, scorer, data, validation)
+        probabilities = scorer.probabilities(validation)
+        metrics = ranking_metrics(validation.label, probabilities, validation.weights)
         return {f"validation_{name}": metrics[name] for name in ("auc", "log_loss")}
 
     run = Run(
@@ -318,9 +320,7 @@ def train_ranking(
         monitor="-validation_log_loss",
         patience=settings.patience,
     )
-    history = fit(run, checkpoint_folder)
-    calibrate(model, scorer, data, validation)
-    return history
+    return fit(run, checkpoint_folder)
 
 
 def calibrate(
