@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
 from tfrec.metrics.health import (
     HealthReport,
@@ -11,6 +12,7 @@ from tfrec.metrics.health import (
     mean_cosine,
     measure_health,
     own_history_share,
+    own_lead,
 )
 from tfrec.metrics.retrieval import target_ranks
 
@@ -184,6 +186,35 @@ def test_no_worse_than_popularity_by_more_than_chance_is_level_with_it():
     report = measure(items, requests, targets, ranks=ranks, popularity_ranks=swapped)
     assert report.ndcg_at_k < report.popularity_ndcg_at_k
     assert kinds(report) == {"level_with_popularity"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_requests_rank_their_own_targets_first_or_do_not_matter(seed: int):
+    items, requests, targets = make_model(seed, num_requests=600, noise=1.5)
+    sound = measure_own(items, requests, targets)
+    assert sound.own_lead > 5
+    assert "requests_do_not_matter" not in kinds(sound)
+    order = np.random.default_rng(seed).permutation(600)
+    broken = measure_own(items, requests[order], targets)
+    assert abs(broken.own_lead) < 3.5
+    assert "requests_do_not_matter" in kinds(broken) or broken.own_lead >= 3
+    few = measure_own(items, requests[order][:250], targets[:250])
+    assert "requests_do_not_matter" not in kinds(few)
+
+
+def measure_own(items: np.ndarray, requests: np.ndarray, targets: np.ndarray) -> HealthReport:
+    scores = np.roll(requests, len(requests) // 2, axis=0) @ items.T
+    nothing = np.empty(0, int), np.empty(0, int)
+    swapped = target_ranks(lambda block: scores[block], targets, lambda block: nothing)
+    return measure(items, requests, targets, swapped_ranks=swapped)
+
+
+def test_own_lead_is_the_paired_t_statistic_of_log_ranks():
+    ranks, swapped = np.array([1, 2, 9, 4]), np.array([3, 2, 5, 40])
+    wanted = ttest_rel(np.log(swapped), np.log(ranks)).statistic
+    assert own_lead(ranks, swapped) == pytest.approx(wanted)
+    assert own_lead(ranks, ranks) == 0
+    assert np.isnan(own_lead(ranks[:1], swapped[:1]))
 
 
 def test_order_turned_round_is_worse_than_random():

@@ -66,8 +66,7 @@ def make_config(alarm: str, **retrieval) -> Config:
                 "epochs": 3,
                 "learning_rate": 0.01,
                 # Without correction a model learns who prefers what and nothing of popularity, so
-                # labels of chance leave it with nothing. With it, such a model ends as good as
-                # popularity, and looks like one of honest data in which tastes do not differ.
+                # labels of chance leave it with nothing.
                 "loss": {"log_q": "none"},
                 "health": {"alarm": alarm},
                 **retrieval,
@@ -96,6 +95,14 @@ def shuffled(data: PreparedData) -> PreparedData:
     return dataclasses.replace(data, examples=examples)
 
 
+def mixed_up(data: PreparedData) -> PreparedData:
+    """Gives users and histories to one another's requests, as a wrong join would."""
+    order = np.random.default_rng(2).permutation(data.contexts.height)
+    names = ["user_index", "history_start", "history_end"]
+    moved = data.contexts.select(names)[order]
+    return dataclasses.replace(data, contexts=data.contexts.with_columns(moved))
+
+
 def without_identity(data: PreparedData) -> PreparedData:
     """Gives all items one text, as a join that found the same row each time would."""
     items = data.items.with_columns(pl.col("text", "title").first())
@@ -106,11 +113,18 @@ BROKEN: dict[str, tuple[Kind, Callable[[PreparedData], PreparedData], dict]] = {
     "collapsed": ("collapse", without_identity, {"item": {"use_id": False}}),
     "leaked": ("leak", leaked, {}),
     "shuffled": ("worse_than_popularity", shuffled, {}),
+    "mixed up": ("requests_do_not_matter", mixed_up, {"loss": {}}),
+}
+RUNS = {
+    **{name: damage for name, (_, *damage) in BROKEN.items()},
+    "sound": (lambda data: data, {}),
+    "shuffled, corrected": (shuffled, {"loss": {}}),
 }
 SAYS: dict[Kind, str] = {
     "collapse": "has collapsed",
     "leak": "stand in the history",
     "worse_than_popularity": "the most popular items",
+    "requests_do_not_matter": "no better than those of other requests",
 }
 
 
@@ -124,7 +138,7 @@ class Runner:
         self._vocabulary = train_vocabulary(texts, 300)
 
     def __call__(self, name: str, alarm: str) -> None:
-        damage, retrieval = BROKEN[name][1:] if name != "sound" else (lambda data: data, {})
+        damage, retrieval = RUNS[name]
         data, config = damage(self._data), make_config(alarm, **retrieval)
         items = tokenize_texts(self._vocabulary, ["", *data.items["text"].to_list()], 8, "items")
         texts = tokenize_texts(self._vocabulary, data.texts, 8, "texts")
@@ -152,9 +166,10 @@ def test_broken_run_raises_and_names_what_is_wrong(name, run):
     with pytest.raises(HealthError) as caught:
         run(name, "error")
     told = {kind for kind, words in SAYS.items() if words in str(caught.value)}
-    # A collapsed model is worse than popularity, too.
+    # A collapsed model is worse than popularity, too, and does not look at requests.
     assert BROKEN[name][0] in told
-    assert told <= {BROKEN[name][0], "worse_than_popularity"}
+    also = {"leak"} if name == "mixed up" else set()  # targets stand in others' histories
+    assert told <= {BROKEN[name][0], "worse_than_popularity", "requests_do_not_matter", *also}
     assert "retrieval.health.alarm: warn" in str(caught.value)
 
 
@@ -174,3 +189,10 @@ def test_sound_run_on_the_same_log_raises_nothing(run, capsys):
     run("sound", "error")
     run("sound", "warn")
     assert "not sound" not in capsys.readouterr().out
+
+
+def test_shuffled_labels_with_the_correction_are_told_as_no_better_than_popularity(run, capsys):
+    # Corrected, it learns popularity from them, and its texts still tell something about requests:
+    # that is no proof of a broken run, but is told.
+    run("shuffled, corrected", "error")
+    assert "a column may be shuffled" in capsys.readouterr().out

@@ -29,7 +29,11 @@ MAX_IN_HISTORY = 0.01
 MAX_RECALL_AT_1 = 0.9
 """More targets than this in first place are too good to be true, from `MIN_TARGETS` targets and
 items on, unless popularity finds half as many."""
+MIN_OWN_LEAD = 3.0
+"""A smaller lead of requests' own targets over those of others, in standard errors, is none."""
 MIN_ITEMS, MIN_REQUESTS, MIN_TARGETS = 50, 50, 100
+MIN_SWAPPED = 300
+"""Targets from which on `MIN_OWN_LEAD` is asked for."""
 
 Kind = Literal[
     "diverged",
@@ -37,8 +41,15 @@ Kind = Literal[
     "leak",
     "worse_than_popularity",
     "level_with_popularity",
+    "requests_do_not_matter",
     "worse_than_random",
 ]
+
+
+OF_RANKING: tuple[Kind, ...] = (
+    "worse_than_popularity", "requests_do_not_matter", "worse_than_random",
+)  # fmt: skip
+"""What says nothing about a model that was not made to rank the catalogue."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +85,7 @@ class HealthReport:
         recall_at_k, random_recall_at_k: Share of targets among the first k; in a random order.
         ndcg_at_k, popularity_ndcg_at_k: NDCG of ours and of popularity.
         ndcg_lead: 95% interval of the difference of both.
+        own_lead: See `own_lead`; NaN where it was not measured.
         findings: What is wrong; empty if nothing is.
     """
 
@@ -95,6 +107,7 @@ class HealthReport:
     ndcg_at_k: float
     popularity_ndcg_at_k: float
     ndcg_lead: tuple[float, float]
+    own_lead: float = float("nan")
     findings: list[Finding] = field(default_factory=list)
 
     def numbers(self) -> dict[str, float]:
@@ -188,6 +201,27 @@ def own_history_share(histories: np.ndarray, targets: np.ndarray) -> float:
     return float((histories == targets[:, None]).any(axis=1).mean())
 
 
+def own_lead(ranks: np.ndarray, swapped_ranks: np.ndarray) -> float:
+    """Says how much better requests rank their own targets than those of other requests.
+
+    The mean of log(rank for another request) - log(rank for its own), over its standard error: of
+    the order of the root of the number of targets where requests tell something, a standard normal
+    number where they tell nothing.
+
+    Args:
+        ranks: int [n], of the targets for the requests they belong to.
+        swapped_ranks: int [n], of the same targets for other requests.
+
+    Returns:
+        NaN for fewer than two targets; 0 if no rank differs.
+    """
+    if len(ranks) < 2:
+        return float("nan")
+    lead = np.log(swapped_ranks) - np.log(ranks)
+    error = lead.std(ddof=1) / np.sqrt(len(lead))
+    return float(lead.mean() / error) if error > 0 else 0.0
+
+
 def measure_health(
     *,
     items: np.ndarray,
@@ -198,6 +232,7 @@ def measure_health(
     popularity_ranks: np.ndarray,
     k: int,
     request: np.ndarray | None = None,
+    swapped_ranks: np.ndarray | None = None,
     resamples: int = 1000,
     seed: int = 0,
 ) -> HealthReport:
@@ -212,6 +247,7 @@ def measure_health(
         popularity_ranks: int [num_targets], of the same targets by popularity.
         k: Length of the lists.
         request: int [num_targets], the row of `top` of each target; one target each by default.
+        swapped_ranks: int [num_targets], of the targets for other requests, by our scores.
         resamples: Draws behind the interval.
         seed: Of the draws.
 
@@ -241,6 +277,7 @@ def measure_health(
         ndcg_at_k=_mean(gains(ranks, k)),
         popularity_ndcg_at_k=_mean(gains(popularity_ranks, k)),
         ndcg_lead=_lead(ranks, popularity_ranks, k, request, resamples, seed),
+        own_lead=float("nan") if swapped_ranks is None else own_lead(ranks, swapped_ranks),
     )
     return replace(report, findings=diagnose(report))
 
@@ -332,6 +369,15 @@ def _find_weakness(report: HealthReport) -> Iterator[Finding]:
             f"{high:.4f}, may be chance. So ends a model that has learned which items are popular "
             "and nothing about who asks. Train longer or on more data, and check that requests "
             "and labels belong together: a column may be shuffled or joined wrongly.",
+        )
+    if report.num_targets >= MIN_SWAPPED and report.own_lead < MIN_OWN_LEAD:
+        yield Finding(
+            "requests_do_not_matter",
+            "Requests rank their own targets no better than those of other requests: the lead is "
+            f"{report.own_lead:.1f} standard errors over {report.num_targets:,} targets. What the "
+            "model knows of a request tells nothing about what it chose. Labels may be shuffled, or "
+            "histories, users and features joined to the wrong rows; check that requests and "
+            "labels belong together.",
         )
     found = round(report.recall_at_k * report.num_targets)
     chance = float(binom.cdf(found, report.num_targets, report.random_recall_at_k))

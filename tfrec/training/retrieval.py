@@ -19,6 +19,7 @@ from tfrec.features.batches import InputTables, epoch_batches, num_batches
 from tfrec.features.packed import PackedSequences
 from tfrec.features.sequences import cut_sequences
 from tfrec.features.user_rows import UserRows
+from tfrec.metrics.health import OF_RANKING
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.schema import SPLITS, Batch, Columns
 from tfrec.training.embedder import Embedder
@@ -389,7 +390,7 @@ def _check_health(validation: Validation, config: Config) -> None:
     assert report is not None
     findings = report.findings
     if config.retrieval.loss.kind == "mse":  # made to predict ratings, not to rank the catalogue
-        findings = [finding for finding in findings if not finding.kind.startswith("worse")]
+        findings = [finding for finding in findings if finding.kind not in OF_RANKING]
     if not findings:
         return
     message = "\n".join(f"- {finding.message}" for finding in findings)

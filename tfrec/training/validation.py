@@ -73,6 +73,7 @@ class Validation:
         items = self._embedder.catalogue()
         users = self._embedder.requests(self._contexts, items)
         ranks = self._rank(lambda block: users[block] @ items.T)
+        others = np.roll(users, len(users) // 2, axis=0)
         self.report = measure_health(
             items=items,
             top=self._lists(users[:_MAX_LISTS], items),
@@ -80,6 +81,7 @@ class Validation:
             targets=self._targets,
             ranks=ranks,
             popularity_ranks=self._popularity_ranks,
+            swapped_ranks=self._rank(lambda block: others[block] @ items.T),
             k=self.k,
         )
         return {
