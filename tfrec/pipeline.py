@@ -297,34 +297,31 @@ class Pipeline:
         _write_json(folder / "history.json", history.rounds)
 
     def _evaluate(self, folder: Path) -> None:
-        from tfrec.evaluation.ranking import evaluate_ranking, true_probabilities
+        from tfrec.evaluation.ranking import evaluate_ranking
         from tfrec.evaluation.report import write_report
         from tfrec.evaluation.retrieval import evaluate_retrieval
-        from tfrec.training.ranked_rows import ranked_rows
-        from tfrec.training.ranking import PairScorer
+        from tfrec.training.ranking import PairScorer, live_statistics
 
         self._start_tensorflow()
         data, config, embeddings = self.data, self.config, self._embeddings()
         oracle = read_oracle(config.data, config.seed)
-        train, test = (ranked_rows(data, split, config) for split in ("train", "test"))
-        scorer = PairScorer(self._trained_ranking(), self._tables(), embeddings)
+        statistics = live_statistics(data, config)
+        scorer = PairScorer(self._trained_ranking(), self._tables(), embeddings, statistics)
         retrieval = None
         if embeddings is not None:
             retrieval = evaluate_retrieval(data, embeddings, oracle, config, scorer)
-        probabilities = scorer.probabilities(test)
-        truth = true_probabilities(data, "test")
+        ranking, predictions = evaluate_ranking(data, scorer, embeddings, config)
         write_report(
             folder,
             name=config.name,
             retrieval=retrieval,
-            ranking=evaluate_ranking(train, test, probabilities, truth, data.num_items),
+            ranking=ranking,
+            predictions=predictions,
             histories={
                 stage: _read_json(self.folder / stage / "history.json")
                 for stage in ("pretraining", "retrieval", "ranking")
                 if self.has_towers or stage == "ranking"
             },
-            labels=test.label,
-            probabilities=probabilities,
             data_report=data.report,
         )
 
@@ -455,8 +452,13 @@ class Pipeline:
 
     def _new_ranking(self) -> RankingModel:
         from tfrec.models.ranking import RankingModel
+        from tfrec.training.ranking import live_statistics
 
         data, settings = self.data, self.config.ranking
+        num_statistics = 0 if settings.item_statistics == "none" else 1
+        statistics = live_statistics(data, self.config)
+        if statistics is not None:
+            num_statistics = len(statistics.names)
         return RankingModel(
             data.item_features,
             [*data.user_features, *data.context_features],
@@ -464,7 +466,7 @@ class Pipeline:
             num_items=data.num_items,
             embedding_dim=self.config.retrieval.embedding_dim if self.has_towers else 0,
             max_history=data.max_history,
-            num_statistics=0 if settings.item_statistics == "none" else 1,
+            num_statistics=num_statistics,
         )
 
     def _trained_ranking(self) -> RankingModel:

@@ -53,6 +53,7 @@ class Batch:
     REQUEST_ROW: Final = "request_row"
     LOG_RATE: Final = "log_rate"
     TARGETS: Final = "targets"
+    STATISTICS: Final = "statistics"
 
     USER_INDEX: Final = "user_index"
     TEXT_INDEX: Final = "text_index"

@@ -88,10 +88,10 @@ def test_encode_tensor_in_graph_equals_encode_column(
 ):
     import tensorflow as tf
 
-    from tfrec.recommender import _lookup
+    from tfrec.recommender.reading import lookup_table
 
     vocabulary = encoder.vocabulary
-    table = _lookup(vocabulary, range(1, len(vocabulary) + 1)) if vocabulary else None
+    table = lookup_table(vocabulary, range(1, len(vocabulary) + 1)) if vocabulary else None
     tensor = tf.constant(as_request(encoder, values))
     graph = tf.function(lambda x: encoder.encode_tensor(x, table))
     served = graph(tensor).numpy()
@@ -141,10 +141,10 @@ def test_encode_tensor_of_number_that_is_not_finite_is_unknown(bad: float):
 def test_lookup_without_vocabulary_knows_nothing():
     import tensorflow as tf
 
-    from tfrec.recommender import _lookup
+    from tfrec.recommender.reading import lookup_table
 
     encoder = FeatureEncoder("c", "category")
-    served = encoder.encode_tensor(tf.constant(["", "a"]), _lookup([], []))
+    served = encoder.encode_tensor(tf.constant(["", "a"]), lookup_table([], []))
     assert served.numpy().tolist() == encoder.encode_column(pl.Series(["", "a"])).tolist() == [0, 0]
 
 
@@ -452,9 +452,9 @@ def draw_texts(seed: int, count: int = 300) -> list[str | None]:
 def encode_request(encoder: FeatureEncoder, values: list) -> np.ndarray:
     import tensorflow as tf
 
-    from tfrec.recommender import _category_lookups
+    from tfrec.recommender.reading import category_lookups
 
-    table = _category_lookups([encoder]).get(encoder.name)
+    table = category_lookups([encoder]).get(encoder.name)
     graph = tf.function(lambda x: encoder.encode_tensor(x, table))
     with np.errstate(over="ignore"):
         return graph(tf.constant(as_request(encoder, values))).numpy()
@@ -504,7 +504,7 @@ def test_date_keeps_its_minutes_in_the_graph():
 def test_exported_graph_keeps_all_that_was_learned(tmp_path: Path):
     import tensorflow as tf
 
-    from tfrec.recommender import _category_lookups
+    from tfrec.recommender.reading import category_lookups
 
     options = {
         "n": {"type": "number", "scale": "log", "clip": "quantile", "missing": "median"},
@@ -522,7 +522,7 @@ def test_exported_graph_keeps_all_that_was_learned(tmp_path: Path):
     )
     encoders = fit_features({k: Feature.model_validate(v) for k, v in options.items()}, frame)
     module = tf.Module()
-    module.tables = _category_lookups(encoders)
+    module.tables = category_lookups(encoders)
     requests = {e.name: tf.constant(as_request(e, frame[e.name].to_list())) for e in encoders}
     module.encode = tf.function(
         lambda request: {

@@ -1,12 +1,19 @@
+import dataclasses
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tfrec.evaluation.ranking import Predictions, RankingReport
 from tfrec.evaluation.report import MODELS, shown_metrics, table_rows, write_report
 from tfrec.evaluation.retrieval import RetrievalReport
+from tfrec.training.ranked_rows import pair_rows
 
+DECISIONS = (
+    "precision", "recall", "f1",
+    "true_positives", "false_positives", "false_negatives", "true_negatives",
+)  # fmt: skip
 MODELS_MEASURED = ("popularity", "ours", "ease")
 
 
@@ -40,10 +47,18 @@ def write(folder: Path, report: RetrievalReport) -> tuple[dict, str]:
         folder,
         name="mine",
         retrieval=report,
-        ranking={"ours": {"auc": 0.7, "rows": 9.0}},
+        ranking=RankingReport(
+            metrics={"ours": {"auc": 0.7, "rows": 9.0}},
+            segments={"all": {"rows": 4.0, "click_rate": 0.5, "ece": 0.125}},
+            decisions=dict.fromkeys(DECISIONS, 1.0),
+        ),
+        predictions=Predictions(
+            dataclasses.replace(
+                pair_rows(np.zeros(4), np.arange(4)), label=np.array([0, 1, 1, 0], np.float32)
+            ),
+            {"ours": np.array([0.1, 0.8, 0.7, 0.3])},
+        ),
         histories={"retrieval": [{"loss": 2.0}, {"loss": 1.0}]},
-        labels=np.array([0, 1, 1, 0]),
-        probabilities=np.array([0.1, 0.8, 0.7, 0.3]),
         data_report={
             "rows": {"events": {"kept": 9, "read": 10}, "items": 3, "users": 2},
             "cleaning": {"duplicates": 1},

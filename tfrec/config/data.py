@@ -29,7 +29,7 @@ _EVENT_COLUMNS = (
     Batch.USER_INDEX, Batch.ITEM_INDEX, Batch.TEXT_INDEX, Batch.HISTORY_GAP, Batch.LAST_GAP,
     Batch.TARGET_WINDOW, Batch.TARGET_PLACE, "context", "history_start", "history_end",
     Columns.HISTORY_LAST_KIND, Columns.OUTCOMES, Batch.CONTEXT, Batch.TIME, Batch.REQUEST_ROW,
-    Batch.LOG_RATE, Batch.TARGETS, "sequence", "file", "source_row",
+    Batch.LOG_RATE, Batch.TARGETS, Batch.STATISTICS, "sequence", "file", "source_row",
 )  # fmt: skip
 
 

@@ -101,6 +101,10 @@ class Evaluation(Section):
         default=["recent_popularity", "item_knn", "ease", "ials", "content"]
     )
     """Measured beside us on the same requests; popularity and chance always are."""
+    ranking_baselines: list[Literal["logistic_regression", "lightgbm", "factorization_machine"]] = (
+        Field(default=["logistic_regression", "lightgbm", "factorization_machine"])
+    )
+    """Trained on the ranking model's rows and features, and measured beside it."""
     item_knn: ItemKnn = ItemKnn()
     ease: Ease = Ease()
     ials: Ials = Ials()

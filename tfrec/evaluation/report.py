@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from tfrec.evaluation.ranking import UNCALIBRATED, Predictions, RankingReport
 from tfrec.evaluation.retrieval import OURS, RERANKED, RetrievalReport
 from tfrec.metrics.calibration import reliability_curve
+from tfrec.metrics.decisions import precision_recall_points, roc_points
 
 Metrics = Mapping[str, Mapping[str, float]]
 # By model and metric: low and high.
@@ -20,12 +22,16 @@ Bounds = Mapping[str, Mapping[str, Sequence[float]]]
 MODELS = (
     OURS,
     RERANKED,
+    UNCALIBRATED,
     "popularity",
     "recent_popularity",
     "item_knn",
     "ease",
     "ials",
     "content",
+    "logistic_regression",
+    "lightgbm",
+    "factorization_machine",
     "random",
     "oracle",
 )
@@ -56,10 +62,9 @@ def write_report(
     *,
     name: str,
     retrieval: RetrievalReport | None,
-    ranking: Metrics,
+    ranking: RankingReport,
+    predictions: Predictions,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
     data_report: Mapping[str, Any],
 ) -> None:
     """Writes ``report.json``, ``report.md`` and the pictures into `folder`.
@@ -68,28 +73,28 @@ def write_report(
         folder: Existing folder.
         name: Of the run.
         retrieval: From `evaluate_retrieval`; None without towers.
-        ranking: Metrics by model.
+        ranking: From `evaluate_ranking`.
+        predictions: Likewise.
         histories: Measurements of each training run, one mapping a round.
-        labels: [n], answers of the test rows.
-        probabilities: [n], our predictions of them.
         data_report: What preparing counted.
     """
-    numbers: dict[str, Any] = {"name": name, "ranking": ranking, "data": data_report}
+    ranking_details = asdict(ranking)
+    numbers: dict[str, Any] = {
+        "name": name,
+        "ranking": ranking_details.pop("metrics"),
+        "ranking_details": ranking_details,
+        "data": data_report,
+    }
     if retrieval is not None:
         details = asdict(retrieval)
         numbers |= {"retrieval": details.pop("targets"), "retrieval_details": details}
     (folder / "report.json").write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-    _draw(folder, retrieval, histories, labels, probabilities)
+    _draw(folder, retrieval, histories, ranking, predictions)
     lines = [
         f"# {name}",
         "",
         *([] if retrieval is None else _retrieval_lines(retrieval)),
-        "## Ranking: clicks on shown items",
-        "",
-        *_markdown_table(ranking),
-        "",
-        "![calibration](calibration.png)",
-        "",
+        *_ranking_lines(ranking),
         "## Training",
         "",
         "![learning curves](learning_curves.png)",
@@ -170,15 +175,82 @@ def _retrieval_lines(report: RetrievalReport) -> list[str]:
     return lines
 
 
-def _difference_table(report: RetrievalReport) -> list[str]:
+def _ranking_lines(report: RankingReport) -> list[str]:
+    decisions, threshold = report.decisions, report.threshold
+    lines = [
+        "## Ranking: clicks on shown items",
+        "",
+        "AUC over all rows; GAUC, MRR and NDCG are means over shown lists with both answers."
+        + (" In brackets: 95% intervals, by drawing requests." if report.intervals else ""),
+        "",
+        *_markdown_table(report.metrics, bounds=report.intervals),
+        "",
+    ]
+    if report.differences:
+        values, bounds = _split_differences(report.differences)
+        lines += [
+            "### Ours less the others, on the same rows",
+            "",
+            "An interval without 0 tells two models apart. Less log loss is better.",
+            "",
+            *_markdown_table(values, list(next(iter(values.values()))), bounds, "ours less"),
+            "",
+        ]
+    heads = ["segment", "rows", "click rate", "ECE", "ECE before calibration"]
+    rows = [
+        [name, f"{facts['rows']:,.0f}"]
+        + [_format(facts.get(key)) for key in ("click_rate", "ece", "uncalibrated_ece")]
+        for name, facts in report.segments.items()
+    ]
+    return [
+        *lines,
+        "### Calibration: how far probabilities are from shares of clicks",
+        "",
+        *_markdown_rows(heads, rows),
+        "",
+        "![calibration](calibration.png)",
+        "",
+        "### As decisions",
+        "",
+        f"A click is predicted from a probability of {threshold:.4f} on, where F1 is best on "
+        f"validation: precision {decisions['precision']:.4f}, recall {decisions['recall']:.4f}, F1 "
+        f"{decisions['f1']:.4f}.",
+        "",
+        *_markdown_rows(
+            ["", "clicked", "not clicked"],
+            [
+                [
+                    "predicted",
+                    *(f"{decisions[n]:,.0f}" for n in ("true_positives", "false_positives")),
+                ],
+                [
+                    "not predicted",
+                    *(f"{decisions[n]:,.0f}" for n in ("false_negatives", "true_negatives")),
+                ],
+            ],
+        ),
+        "",
+        "![ROC and precision over recall](curves.png)",
+        "",
+    ]
+
+
+def _split_differences(
+    differences: Mapping[str, Mapping[str, Mapping[str, float]]],
+) -> tuple[Metrics, Bounds]:
     values = {
         model: {name: facts["difference"] for name, facts in metrics.items()}
-        for model, metrics in report.differences.items()
+        for model, metrics in differences.items()
     }
     bounds = {
         model: {name: (facts["low"], facts["high"]) for name, facts in metrics.items()}
-        for model, metrics in report.differences.items()
+        for model, metrics in differences.items()
     }
+    return values, bounds
+
+
+def _difference_table(report: RetrievalReport) -> list[str]:
+    values, bounds = _split_differences(report.differences)
     return _markdown_table(values, shown_metrics(report.targets), bounds, "ours less")
 
 
@@ -226,13 +298,14 @@ def _draw(
     folder: Path,
     retrieval: RetrievalReport | None,
     histories: Mapping[str, Sequence[Mapping[str, float]]],
-    labels: np.ndarray,
-    probabilities: np.ndarray,
+    ranking: RankingReport,
+    predictions: Predictions,
 ) -> None:
     if retrieval is not None:
         _draw_recall(folder / "recall.png", retrieval.targets)
         _draw_intervals(folder / "intervals.png", retrieval)
-    _draw_calibration(folder / "calibration.png", labels, probabilities)
+    _draw_calibration(folder / "calibration.png", predictions)
+    _draw_curves(folder / "curves.png", predictions, ranking)
     _draw_learning(folder / "learning_curves.png", histories)
 
 
@@ -273,17 +346,44 @@ def _draw_intervals(path: Path, report: RetrievalReport) -> None:
     figure.savefig(path, dpi=100)
 
 
-def _draw_calibration(path: Path, labels: np.ndarray, probabilities: np.ndarray) -> None:
+def _draw_calibration(path: Path, predictions: Predictions) -> None:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(5, 4.5), layout="constrained")
     axes = figure.subplots()
-    predicted, observed, _ = reliability_curve(labels, probabilities)
-    limit = 1.05 * max(predicted.max(), observed.max())
+    limit = 0.0
+    for model, marker in ((UNCALIBRATED, "s"), (OURS, "o")):
+        if model not in predictions.probabilities:
+            continue
+        predicted, observed, _ = reliability_curve(
+            predictions.rows.label, predictions.probabilities[model], predictions.rows.weights
+        )
+        limit = max(limit, 1.05 * max(predicted.max(initial=0), observed.max(initial=0)))
+        axes.plot(predicted, observed, marker=marker, label=model)
     axes.plot([0, limit], [0, limit], color="grey", linewidth=1, label="perfect")
-    axes.plot(predicted, observed, marker="o", label=OURS)
     axes.set(xlabel="predicted probability", ylabel="share of clicks")
     axes.legend()
+    figure.savefig(path, dpi=100)
+
+
+def _draw_curves(path: Path, predictions: Predictions, report: RankingReport) -> None:
+    from matplotlib.figure import Figure
+
+    rows, ours = predictions.rows, report.decisions
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    roc, precision = figure.subplots(1, 2)
+    roc.plot([0, 1], [0, 1], color="grey", linewidth=1)
+    if len(np.unique(rows.label)) == 2:
+        for model in MODELS:
+            if model not in predictions.probabilities or model == UNCALIBRATED:
+                continue
+            values = predictions.probabilities[model]
+            roc.plot(*roc_points(rows.label, values, rows.weights), label=model)
+            precision.plot(*precision_recall_points(rows.label, values, rows.weights), label=model)
+        precision.plot(ours["recall"], ours["precision"], "k*", label="the threshold")
+        precision.legend(fontsize="small")
+    roc.set(xlabel="false positive rate", ylabel="true positive rate")
+    precision.set(xlabel="recall", ylabel="precision")
     figure.savefig(path, dpi=100)
 
 

@@ -375,8 +375,8 @@ def _find_weakness(report: HealthReport) -> Iterator[Finding]:
             "requests_do_not_matter",
             "Requests rank their own targets no better than those of other requests: the lead is "
             f"{report.own_lead:.1f} standard errors over {report.num_targets:,} targets. What the "
-            "model knows of a request tells nothing about what it chose. Labels may be shuffled, or "
-            "histories, users and features joined to the wrong rows; check that requests and "
+            "model knows of a request tells nothing about what it chose. Labels may be shuffled, "
+            "or histories, users and features joined to the wrong rows; check that requests and "
             "labels belong together.",
         )
     found = round(report.recall_at_k * report.num_targets)

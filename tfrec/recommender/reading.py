@@ -26,11 +26,11 @@ class RequestReader(keras.layers.Layer):
         super().__init__(**kwargs)
         self.inputs = inputs
         kinds = inputs.event_kinds
-        self._item_index = _lookup(catalogue.item_ids, range(1, len(catalogue.item_ids) + 1))
-        self._user_row = _lookup(catalogue.user_ids, catalogue.user_id_rows[1:])
-        self._event_kind = _lookup(kinds, range(1, len(kinds) + 1))
-        self._request_categories = _category_lookups(inputs.request_features)
-        self._item_categories = _category_lookups(inputs.item_features)
+        self._item_index = lookup_table(catalogue.item_ids, range(1, len(catalogue.item_ids) + 1))
+        self._user_row = lookup_table(catalogue.user_ids, catalogue.user_id_rows[1:])
+        self._event_kind = lookup_table(kinds, range(1, len(kinds) + 1))
+        self._request_categories = category_lookups(inputs.request_features)
+        self._item_categories = category_lookups(inputs.item_features)
         self.built = True
 
     def item_indices(self, item_ids: tf.Tensor) -> tf.Tensor:
@@ -99,17 +99,18 @@ def _encode_features(
     }
 
 
-def _category_lookups(
+def category_lookups(
     encoders: Sequence[FeatureEncoder],
 ) -> dict[str, tf.lookup.StaticHashTable]:
+    """Returns the table of each category's vocabulary by feature; see `lookup_table`."""
     return {
-        encoder.name: _lookup(encoder.vocabulary, range(1, len(encoder.vocabulary) + 1))
+        encoder.name: lookup_table(encoder.vocabulary, range(1, len(encoder.vocabulary) + 1))
         for encoder in encoders
         if encoder.is_category
     }
 
 
-def _lookup(keys: Sequence[str], values: Any) -> tf.lookup.StaticHashTable:
+def lookup_table(keys: Sequence[str], values: Any) -> tf.lookup.StaticHashTable:
     """Maps text to int32; what is not among the keys, and "", becomes 0."""
     initializer = tf.lookup.KeyValueTensorInitializer(
         tf.constant(list(keys) or [""], tf.string),

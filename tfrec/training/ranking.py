@@ -15,6 +15,7 @@ from tfrec.config import Config
 from tfrec.config.retrieval import Schedule
 from tfrec.data.dataset import PreparedData
 from tfrec.features.batches import InputTables, epoch_batches, num_batches, trim_front
+from tfrec.features.item_statistics import ItemStatistics
 from tfrec.metrics.ranking import ranking_metrics
 from tfrec.metrics.retrieval import top_items
 from tfrec.models.ranking import PairInputs, RankingModel, RequestInputs
@@ -114,12 +115,19 @@ class PairScorer:
         model: The ranking model.
         tables: Features of items and requests.
         towers: Embeddings, or towers that make them; None where the model reads none.
+        statistics: What was known of items at any moment; None: the model's own table serves for
+            all moments.
     """
 
     def __init__(
-        self, model: RankingModel, tables: InputTables, towers: Embeddings | Towers | None
+        self,
+        model: RankingModel,
+        tables: InputTables,
+        towers: Embeddings | Towers | None,
+        statistics: ItemStatistics | None = None,
     ) -> None:
         self.model = model
+        self.statistics = statistics
         self.tables = tables
         self.towers = FrozenTowers(towers) if isinstance(towers, Embeddings) else towers
         self._outputs = tf.function(
@@ -152,6 +160,8 @@ class PairScorer:
             Batch.POSITION: rows.position[at],
             Batch.LOG_RATE: rows.log_rate[at],
         }
+        if self.statistics is not None:
+            batch[Batch.STATISTICS] = self.statistics.live(rows.context[at], rows.item_index[at])
         if self.model.attention is not None:
             batch[Batch.HISTORY] = self.tables.item_histories(context)
         if self.model.config.time_features:
@@ -167,8 +177,8 @@ class PairScorer:
         if towers is not None and self.model.attention is not None:
             recent = trim_front(batch[Batch.HISTORY])
             history, is_event = towers.items(recent, training), recent != UNKNOWN_INDEX
-        statistics = None
-        if self.model.item_statistics.shape[1]:
+        statistics = batch.get(Batch.STATISTICS)
+        if statistics is None and self.model.item_statistics.shape[1]:
             statistics = tf.gather(self.model.item_statistics, item)
         return self.model.score(
             RequestInputs(
@@ -209,6 +219,11 @@ class PairScorer:
     def probabilities(self, rows: RankedRows) -> np.ndarray:
         """Predicts all of `rows`; float32 [n] in [0, 1], the calibrated probability of a click."""
         return expit(self.logits(rows))
+
+
+def live_statistics(data: PreparedData, config: Config) -> ItemStatistics | None:
+    """Returns the counters of `ranking.item_statistics: live`; None for its other values."""
+    return ItemStatistics(data) if config.ranking.item_statistics == "live" else None
 
 
 def retriever(data: PreparedData, embeddings: Embeddings) -> Retrieve:
@@ -257,8 +272,11 @@ def train_ranking(
         are off by the rate of sampling.
     """
     settings = config.ranking
-    scorer = PairScorer(model, tables, embeddings)
-    if model.item_statistics.shape[1]:
+    statistics = live_statistics(data, config)
+    scorer = PairScorer(model, tables, embeddings, statistics)
+    if statistics is not None:
+        model.item_statistics.assign(statistics.table())
+    elif model.item_statistics.shape[1]:
         rate, overall = chosen_rate(ranked_rows(data, "train", config), data.num_items)
         model.item_statistics.assign((logit(rate) - logit(overall))[:, None])
     retrieve = None if embeddings is None else retriever(data, embeddings)
