@@ -59,10 +59,9 @@ class Calibration(Section):
 class Ranking(Section):
     """The ranking model: an MLP with a sigmoid output, on the towers or on tables alone."""
 
-    towers: Literal["none", "frozen", "fine_tuned", "shared"] = "frozen"
-    """What it reads of the towers. ``frozen``: their embeddings. ``fine_tuned``: a copy of the
-    towers that is trained along. ``shared``: the towers themselves, trained for both tasks.
-    ``none``: nothing; retrieval is left out and all items are candidates."""
+    towers: Literal["none", "frozen"] = "frozen"
+    """What it reads of the towers. ``frozen``: their embeddings. ``none``: nothing; retrieval is
+    left out and all items are candidates."""
     hidden: list[PositiveInt] = Field(default=[128, 64], min_length=1)
     cross_layers: Annotated[int, Field(ge=0)] = 0
     """DCN-v2 cross layers beside the MLP."""
@@ -82,8 +81,6 @@ class Ranking(Section):
     batch_size: PositiveInt = 4096
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat = 1e-3
-    tower_learning_rate: PositiveFloat = 1e-4
-    """Of towers that are trained along."""
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     dropout: Fraction = 0.1
     patience: Annotated[int, Field(ge=0)] = 0

@@ -34,7 +34,7 @@ from tfrec.data.tabular import FeatureEncoder, encode_frame
 from tfrec.errors import ArtefactError
 from tfrec.schema import SPLITS, UNKNOWN_INDEX, UNKNOWN_TIME, Columns
 
-FORMAT_VERSION = 3
+FORMAT_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ class PreparedData:
         examples: context (int32, row of `contexts`), item_index (int32), label (int8),
             weight (float32), position (int16, 0 for none), is_target and is_ranked (bool),
             watch_time (float32, NaN where unknown) and true_probability (likewise). Where the log
-            has ratings also rating (float32).
+            has ratings also rating (float32); where it has kinds of events also outcomes (int64):
+            of a ranked row, bit k - 1 says that an event of kind k belongs to it, see
+            `tfrec.data.preparing.outcomes`.
         history_items: int32, item indices by user and time.
         history_kinds: int16, the kind of each; None for logs without kinds.
         history_times: int64, when each was chosen, microseconds since 1970; None for logs without

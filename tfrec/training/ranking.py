@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -42,36 +41,6 @@ class Embeddings:
     items: np.ndarray
     requests: np.ndarray
     temperature: float = 1.0
-
-
-class Towers(Protocol):
-    """Where the ranking model's embeddings come from."""
-
-    def requests(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Embeds the requests of a batch; float32 [b, embedding_dim]."""
-        ...
-
-    def items(self, rows: tf.Tensor, training: bool) -> tf.Tensor:
-        """Embeds items, int32 of any shape; float32 [..., embedding_dim]."""
-        ...
-
-
-class FrozenTowers:
-    """Looks embeddings up that were computed before."""
-
-    def __init__(self, embeddings: Embeddings) -> None:
-        self._items = tf.constant(embeddings.items)
-        self._requests = tf.constant(embeddings.requests)
-
-    def requests(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """See `Towers`."""
-        del training
-        return tf.gather(self._requests, batch[Batch.CONTEXT])
-
-    def items(self, rows: tf.Tensor, training: bool) -> tf.Tensor:
-        """See `Towers`."""
-        del training
-        return tf.gather(self._items, rows)
 
 
 class RowsByRequest:
@@ -114,7 +83,7 @@ class PairScorer:
     Args:
         model: The ranking model.
         tables: Features of items and requests.
-        towers: Embeddings, or towers that make them; None where the model reads none.
+        embeddings: From the finished towers; None where the model reads none.
         statistics: What was known of items at any moment; None: the model's own table serves for
             all moments.
     """
@@ -123,13 +92,14 @@ class PairScorer:
         self,
         model: RankingModel,
         tables: InputTables,
-        towers: Embeddings | Towers | None,
+        embeddings: Embeddings | None,
         statistics: ItemStatistics | None = None,
     ) -> None:
         self.model = model
         self.statistics = statistics
         self.tables = tables
-        self.towers = FrozenTowers(towers) if isinstance(towers, Embeddings) else towers
+        self._items = None if embeddings is None else tf.constant(embeddings.items)
+        self._requests = None if embeddings is None else tf.constant(embeddings.requests)
         self._outputs = tf.function(
             lambda batch: self.outputs(batch, training=False),
             reduce_retracing=True,
@@ -171,12 +141,13 @@ class PairScorer:
     def outputs(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
         """Predicts a batch; float32 [n, num_heads], see `RankingModel.score`."""
         item = batch[Batch.ITEM_INDEX]
-        towers, embedded, history, is_event = self.towers, None, None, None
-        if towers is not None:
-            embedded = towers.requests(batch, training)
-        if towers is not None and self.model.attention is not None:
+        request_vectors = item_vectors = history = is_event = None
+        if self._items is not None:
+            request_vectors = tf.gather(self._requests, batch[Batch.CONTEXT])
+            item_vectors = tf.gather(self._items, item)
+        if self.model.attention is not None:
             recent = trim_front(batch[Batch.HISTORY])
-            history, is_event = towers.items(recent, training), recent != UNKNOWN_INDEX
+            history, is_event = tf.gather(self._items, recent), recent != UNKNOWN_INDEX
         statistics = batch.get(Batch.STATISTICS)
         if statistics is None and self.model.item_statistics.shape[1]:
             statistics = tf.gather(self.model.item_statistics, item)
@@ -184,7 +155,7 @@ class PairScorer:
             RequestInputs(
                 user=batch[Batch.USER_INDEX],
                 features=self.tables.request_features(batch),
-                embedding=embedded,
+                embedding=request_vectors,
                 history=history,
                 is_event=is_event,
                 time=batch.get(Batch.TIME),
@@ -193,7 +164,7 @@ class PairScorer:
                 request=batch[Batch.REQUEST_ROW],
                 position=batch[Batch.POSITION],
                 item_features={n: tf.gather(v, item) for n, v in self.tables.item_features.items()},
-                embedding=None if towers is None else towers.items(item, training),
+                embedding=item_vectors,
                 statistics=statistics,
             ),
             training=training,

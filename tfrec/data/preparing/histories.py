@@ -200,12 +200,12 @@ def build_examples(events: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         context and item_index (int32), label, weight, position, is_target, is_ranked, watch_time
-        and true_probability; rating, where the events have one.
+        and true_probability; rating and outcomes, where the events have them.
     """
-    rating = [name for name in (Columns.RATING,) if name in events.columns]
+    optional = [n for n in (Columns.RATING, Columns.OUTCOMES) if n in events.columns]
     return events.filter(pl.col(Columns.IS_TARGET) | pl.col(Columns.IS_RANKED)).select(
         pl.col("context").cast(pl.Int32),
         pl.col(Batch.ITEM_INDEX).cast(pl.Int32),
         *_EXAMPLE_COLUMNS,
-        *rating,
+        *optional,
     )

@@ -20,6 +20,7 @@ from tfrec.data.preparing.histories import (
 )
 from tfrec.data.preparing.impute import fill_interpolated, interpolated_features
 from tfrec.data.preparing.leaks import check_leaks, measure_leaks, merge_leaks
+from tfrec.data.preparing.outcomes import find_outcomes
 from tfrec.data.preparing.scan import IdNumbers, RemovedRows
 from tfrec.data.preparing.splits import find_repeated_pairs, is_ordered, split_events, stable_hash
 from tfrec.data.tabular import filled_column
@@ -108,6 +109,12 @@ class ShardBuilder:
         features = [*declared, *map(filled_column, interpolated_features(declared))]
         contexts, events = build_contexts(events, features)
         histories = build_histories(events, contexts, ordered)
+        if data.events.kind:
+            outcomes = find_outcomes(events, data.events.time is not None)
+            events = events.with_columns(
+                pl.Series(Columns.OUTCOMES, outcomes.kinds),
+                pl.Series(Columns.WATCH_TIME, outcomes.watch_time),
+            )
         examples = build_examples(events)
         leaks = measure_leaks(events, contexts, histories.items, histories.start, histories.end)
         self._leaks = merge_leaks(self._leaks, leaks)
