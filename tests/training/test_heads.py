@@ -6,14 +6,15 @@ import numpy as np
 import polars as pl
 import pytest
 import tensorflow as tf
+from scipy.special import expit
 
 from tfrec.config import Config, Ranking
 from tfrec.data.dataset import PreparedData
 from tfrec.environment import start_tensorflow
 from tfrec.errors import ConfigError
 from tfrec.models.ranking import RankingModel
-from tfrec.training.heads import head_losses, head_targets, scale_values
-from tfrec.training.ranked_rows import NOT_LOGGED, training_rows
+from tfrec.training.heads import head_losses, head_targets, scale_values, start_at_rates
+from tfrec.training.ranked_rows import NOT_LOGGED, RankedRows, training_rows
 from tfrec.training.ranking import PairScorer, train_ranking
 
 HEADS = {
@@ -79,6 +80,34 @@ def test_scales_are_mean_and_deviation_of_the_known_values(watched, config):
     constant = targets * 0 + 3
     scale_values(model, constant)
     assert np.isfinite(model.value_scale).all()
+
+
+def test_untrained_model_predicts_the_shares_of_its_training_rows(watched, config):
+    model, rows = make_model(watched), training_rows(watched, config)
+    targets = head_targets(model, watched, rows)
+    start_at_rates(model, rows, targets)
+    click, cart, minutes = model.logit.bias.numpy()
+    assert expit(click) == pytest.approx(rows.label.mean(), rel=0.01)
+    assert expit(cart) == pytest.approx(np.nanmean(targets[:, 0]), rel=0.02)
+    assert minutes == 0
+
+
+def test_start_counts_what_a_drawn_row_stands_for(watched):
+    model = make_model(watched, {})
+    # One click, and two drawn rows that stand for 1 / 0.05 = 20 others each: 1.5 / 42 with the
+    # half row of each answer.
+    rows = RankedRows(
+        *(np.ones(3, np.int32) for _ in range(2)),
+        label=np.array([1, 0, 0], np.float32),
+        position=np.zeros(3, np.int32),
+        example=np.array([5, NOT_LOGGED, NOT_LOGGED]),
+        log_rate=np.log([0.05, 0.05, 0.05]).astype(np.float32),
+    )
+    start_at_rates(model, rows, None)
+    assert expit(model.logit.bias.numpy()) == pytest.approx([1.5 / 42], rel=1e-4)
+    for few in (rows.take(np.array([0])), rows.take(np.array([1])), rows.take(np.arange(0))):
+        start_at_rates(model, few, None)
+        assert np.isfinite(model.logit.bias).all()
 
 
 def test_losses_leave_unknown_targets_out(watched):

@@ -62,6 +62,30 @@ def scale_values(model: RankingModel, targets: np.ndarray) -> None:
     model.value_scale.assign(scale)
 
 
+def start_at_rates(model: RankingModel, rows: RankedRows, targets: np.ndarray | None) -> None:
+    """Lets sigmoid heads start at the share of training rows that they are to predict.
+
+    Otherwise a rare event takes most of a short training to become rare.
+
+    Args:
+        model: Gets its last bias.
+        rows: Those that train.
+        targets: float32 [n, num_heads - 1], from `head_targets`; None without further heads.
+
+    Source: Lin et al., Focal Loss for Dense Object Detection (2017), section 4.1.
+    """
+    labels = rows.label[:, None] if targets is None else np.column_stack([rows.label, targets])
+    bias = model.logit.bias.numpy().copy()
+    for number, name in enumerate(model.head_names):
+        known = ~np.isnan(labels[:, number])
+        if model.is_probability(name) and known.any():
+            weights = rows.weights[known]
+            # Half a row of each answer more, as there may be rows of one answer only.
+            chosen = weights @ labels[known, number] + 0.5
+            bias[number] = np.log(chosen / (weights.sum() + 1 - chosen))
+    model.logit.bias.assign(bias)
+
+
 def head_losses(model: RankingModel, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns the weighted sum of the further heads' mean losses over the known targets.
 

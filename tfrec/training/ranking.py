@@ -19,7 +19,7 @@ from tfrec.metrics.ranking import ranking_metrics
 from tfrec.metrics.retrieval import top_items
 from tfrec.models.ranking import PairInputs, RankingModel, RequestInputs
 from tfrec.schema import UNKNOWN_INDEX, Batch
-from tfrec.training.heads import head_losses, head_targets, scale_values
+from tfrec.training.heads import head_losses, head_targets, scale_values, start_at_rates
 from tfrec.training.loop import History, Run, fit
 from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
 from tfrec.training.ranked_rows import RankedRows, Retrieve, chosen_rate, ranked_rows, training_rows
@@ -258,6 +258,7 @@ def train_ranking(
     targets = head_targets(model, data, rows)
     if targets is not None:
         scale_values(model, targets)
+    start_at_rates(model, rows, targets)
     grouped = RowsByRequest(rows)
     batch_size = max(1, round(settings.batch_size * len(grouped) / max(1, len(rows))))
     batch_size = min(batch_size, len(grouped))
