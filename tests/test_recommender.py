@@ -7,7 +7,10 @@ import polars as pl
 import pytest
 import tensorflow as tf
 
-from tfrec.config import Feature, Missing, Ranking, Retrieval
+from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
+from tfrec.candidates.sources import CandidateSources
+from tfrec.candidates.tables import CandidateTable
+from tfrec.config import Candidates, Feature, Missing, Ranking, Retrieval
 from tfrec.data.tabular import FeatureEncoder, encode_frame, fit_features
 from tfrec.encoders.bert import TextEncoder, build_backbone
 from tfrec.features.text import train_vocabulary
@@ -70,7 +73,11 @@ class Compiled:
 
 
 def make_recommender(
-    num_candidates: int = CANDIDATES, k: int = K, use_user_id: bool = True
+    num_candidates: int = CANDIDATES,
+    k: int = K,
+    use_user_id: bool = True,
+    sources: CandidateSources | None = None,
+    order: ListOrder | None = None,
 ) -> Compiled:
     """Builds an untrained recommender whose every weight matters."""
     keras.utils.set_random_seed(0)
@@ -132,9 +139,9 @@ def make_recommender(
             vocabulary=vocabulary,
             max_item_tokens=16,
             max_query_tokens=8,
-            num_candidates=num_candidates,
+            sources=sources or CandidateSources({}, Candidates(), num_candidates),
+            order=order or ListOrder([CLICK_LOG_ODDS, SCORE], [1.0, SCORE_WEIGHT]),
             k=k,
-            score_weight=SCORE_WEIGHT,
         )
         return Compiled(recommender)
 
@@ -592,9 +599,9 @@ def tabular() -> Compiled:
         vocabulary=[],
         max_item_tokens=0,
         max_query_tokens=0,
-        num_candidates=NUM_ITEMS,
+        sources=None,
+        order=None,
         k=NUM_ITEMS + 5,
-        score_weight=0.0,
     )
     return Compiled(recommender)
 
@@ -625,3 +632,69 @@ def test_ranking_alone_gives_the_same_probabilities_to_given_items(tabular):
 def test_recommender_without_towers_says_so_when_asked_for_embeddings(tabular):
     with pytest.raises(ValueError, match="with towers"):
         tabular.eager.encode_user(make_request())
+
+
+# Several sources of candidates
+
+
+NEIGHBOURS = CandidateTable(
+    np.array([[0, 0], *([n % NUM_ITEMS + 1, (n + 3) % NUM_ITEMS + 1] for n in range(1, 31))]),
+    np.array([[0, 0], *([2.0, 1.0] for _ in range(30))], np.float32),
+)
+POPULAR = CandidateTable(np.array([[7, 3, 1, 9]]), np.array([[4.0, 3.0, 2.0, 1.0]], np.float32))
+
+
+def make_fused(names: list[str], weights: list[float]) -> Compiled:
+    tables = {"item_knn": NEIGHBOURS, "popularity": POPULAR}
+    tables = {
+        name: CandidateTable(tables[name].items.astype(np.int32), tables[name].weights)
+        for name in names
+        if name in tables
+    }
+    config = Candidates.model_validate({"sources": {name: {"count": 5} for name in names}})
+    of_sources = names if len(names) > 1 else []
+    order = ListOrder([CLICK_LOG_ODDS, SCORE, *of_sources], weights)
+    return make_recommender(sources=CandidateSources(tables, config, CANDIDATES), order=order)
+
+
+def test_answers_of_several_sources_are_what_they_propose_in_the_given_order():
+    names = ["two_tower", "item_knn", "popularity"]
+    fused = make_fused(names, [0.5, 2.0, 3.0, -4.0, 1.0])
+    request = make_request(history=[["i4", "i6"]])
+    answer = {name: value.numpy()[0] for name, value in fused.recommend(request).items()}
+    proposed = {
+        # Item n is in row n + 1: i4 proposes i5 and i8, i6 i7 and i10.
+        "item_knn": ["i5", "i7", "i8", "i10"],
+        "popularity": ["i2", "i0", "i8"],  # i6 is seen
+    }
+    ids = [item.decode() for item in answer["item_id"] if item]
+    assert len(ids) == len(set(ids)) == K
+    alone = [i.decode() for i in make_recommender().retrieve(request)["item_id"].numpy()[0]]
+    alone = [item for item in alone if item][:5]
+    assert answer["score"][:K].tolist() == pytest.approx(
+        fused.rank(make_request(history=[["i4", "i6"]], item_id=[ids]))["score"].numpy()[0].tolist()
+    )
+    total = []
+    for place, item in enumerate(ids):
+        lists = {"two_tower": alone, **proposed}
+        named = answer["sources"][place].decode().split(",")
+        assert named == [name for name in names if item in lists[name]]
+        odds = np.log(answer["probability"][place] / (1 - answer["probability"][place]))
+        value = 0.5 * odds + 2.0 * answer["score"][place]
+        for name, weight in zip(names, [3.0, -4.0, 1.0], strict=True):
+            if item in lists[name]:
+                value += weight * 61 / (61 + lists[name].index(item))
+        total.append(value)
+    assert total == pytest.approx(sorted(total, reverse=True), abs=1e-4)
+
+
+def test_request_without_history_gets_what_other_sources_know():
+    fused = make_fused(["item_knn", "popularity"], [0.0, 0.0, 1.0, 1.0])
+    answer = fused.recommend(make_request(history=[[""]]))
+    assert [item.decode() for item in answer["item_id"].numpy()[0]] == [
+        "i6", "i2", "i0", "i8", "", "", "",
+    ]  # fmt: skip
+    assert answer["sources"].numpy()[0].tolist() == [b"popularity"] * 4 + [b""] * 3
+    assert not answer["probability"].numpy()[0][4:].any()
+    none = make_fused(["item_knn"], [1.0, 1.0])
+    assert not any(none.recommend(make_request(history=[[""]]))["item_id"].numpy()[0])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,11 +27,14 @@ from tfrec.schema import Columns, ExportFiles
 from tfrec.stages import CHECKPOINTS, Stage, StageRunner, file_stamps, read_fingerprint
 
 if TYPE_CHECKING:
+    from tfrec.candidates.order import ListOrder
+    from tfrec.candidates.sources import CandidateSources
     from tfrec.features.batches import InputTables
     from tfrec.models.ranking import RankingModel
     from tfrec.models.retrieval import RetrievalModel
     from tfrec.recommender import Recommender
-    from tfrec.training.ranking import Embeddings
+    from tfrec.training.candidate_lists import CandidateLists
+    from tfrec.training.ranking import Embeddings, PairScorer
 
 
 class Pipeline:
@@ -92,10 +96,6 @@ class Pipeline:
         data, config = self.data, self.config
         embeddings = self._embeddings()
         has_towers = embeddings is not None
-        score_weight, num_candidates = 0.0, data.num_items
-        if embeddings is not None:
-            score_weight = config.ranking.retrieval_weight / embeddings.temperature
-            num_candidates = min(config.index.candidates, data.num_items)
         return Recommender(
             self._trained_retrieval() if has_towers else None,
             self._trained_ranking(),
@@ -118,9 +118,9 @@ class Pipeline:
             vocabulary=self._vocabulary() if has_towers else [],
             max_item_tokens=config.text.max_item_tokens,
             max_query_tokens=config.text.max_query_tokens,
-            num_candidates=num_candidates,
+            sources=self._sources() if has_towers else None,
+            order=self._order() if has_towers else None,
             k=config.export.k,
-            score_weight=score_weight,
         )
 
     @property
@@ -175,14 +175,22 @@ class Pipeline:
             ),
         ]
         index = stage("index", "retrieval", self._build_index, config.index)
+        candidates = stage("candidates", "tokens", self._build_candidates, config.candidates)
         last = towers[-1].name if self.has_towers else prepare.name
         ranking = stage("ranking", last, self._train_ranking, config.ranking)
+        order = stage(
+            "order",
+            f"{ranking.name} {candidates.name}",
+            self._learn_order,
+            config.ranking.retrieval_weight,
+            config.index.candidates,
+            config.evaluation.remove_seen,
+        )
         evaluation = stage(
             "evaluation",
-            ranking.name,
+            order.name if self.has_towers else ranking.name,
             self._evaluate,
             config.evaluation,
-            config.index.candidates,
             config.name,
         )
         export = stage(
@@ -194,7 +202,7 @@ class Pipeline:
             is_complete=self._is_exported,
         )
         if self.has_towers:
-            return [prepare, *towers, ranking, evaluation, index, export]
+            return [prepare, *towers, candidates, ranking, order, evaluation, index, export]
         return [prepare, ranking, evaluation, export]
 
     def _prepare(self, folder: Path) -> None:
@@ -296,21 +304,40 @@ class Pipeline:
         save_variables(folder / "model.npz", model.variables)
         _write_json(folder / "history.json", history.rounds)
 
+    def _build_candidates(self, folder: Path) -> None:
+        from tfrec.candidates.tables import build_tables, save_tables
+        from tfrec.features.text import special_tokens
+
+        vocabulary = self._vocabulary()
+        tables = build_tables(
+            self.data,
+            np.load(self.folder / "tokens" / "items.npy"),
+            num_tokens=len(vocabulary),
+            first_word=special_tokens(vocabulary)[1],
+            config=self.config.candidates,
+        )
+        save_tables(folder / "tables.npz", tables)
+
+    def _learn_order(self, folder: Path) -> None:
+        from tfrec.training.candidate_lists import learn_order
+
+        self._start_tensorflow()
+        lists = self._candidate_lists()
+        _write_json(folder / "order.json", asdict(learn_order(lists, self.data, self.config)))
+
     def _evaluate(self, folder: Path) -> None:
         from tfrec.evaluation.ranking import evaluate_ranking
         from tfrec.evaluation.report import write_report
-        from tfrec.evaluation.retrieval import evaluate_retrieval
-        from tfrec.training.ranking import PairScorer, live_statistics
+        from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval
 
         self._start_tensorflow()
         data, config, embeddings = self.data, self.config, self._embeddings()
-        oracle = read_oracle(config.data, config.seed)
-        statistics = live_statistics(data, config)
-        scorer = PairScorer(self._trained_ranking(), self._tables(), embeddings, statistics)
         retrieval = None
         if embeddings is not None:
-            retrieval = evaluate_retrieval(data, embeddings, oracle, config, scorer)
-        ranking, predictions = evaluate_ranking(data, scorer, embeddings, config)
+            oracle = read_oracle(config.data, config.seed)
+            stages = TwoStages(self._candidate_lists(), self._order())
+            retrieval = evaluate_retrieval(data, embeddings, oracle, config, stages)
+        ranking, predictions = evaluate_ranking(data, self._pair_scorer(), embeddings, config)
         write_report(
             folder,
             name=config.name,
@@ -449,6 +476,46 @@ class Pipeline:
         adapt(model.encoder, settings.adaptation, settings.trained_layers, settings.lora_rank)
         load_variables(self.folder / "retrieval" / "model.npz", model.variables)
         return model
+
+    def _pair_scorer(self) -> PairScorer:
+        from tfrec.training.ranking import PairScorer, live_statistics
+
+        return PairScorer(
+            self._trained_ranking(),
+            self._tables(),
+            self._embeddings(),
+            live_statistics(self.data, self.config),
+        )
+
+    def _sources(self) -> CandidateSources:
+        from tfrec.candidates.sources import CandidateSources
+        from tfrec.candidates.tables import load_tables
+
+        return CandidateSources(
+            load_tables(self.folder / "candidates" / "tables.npz"),
+            self.config.candidates,
+            min(self.config.index.candidates, self.data.num_items),
+        )
+
+    def _order(self) -> ListOrder:
+        from tfrec.candidates.order import ListOrder
+
+        return ListOrder(**_read_json(self.folder / "order" / "order.json"))
+
+    def _candidate_lists(self) -> CandidateLists:
+        from tfrec.features.text import build_tokenizer, pack_tokens
+        from tfrec.training.candidate_lists import CandidateLists
+
+        embeddings, tokenizer = self._embeddings(), build_tokenizer(self._vocabulary())
+        assert embeddings is not None  # the stages are part of runs with towers only
+        return CandidateLists(
+            self.data,
+            embeddings,
+            self._sources(),
+            lambda texts: pack_tokens(tokenizer, texts, self.config.text.max_query_tokens),
+            self._pair_scorer(),
+            remove_seen=self.config.evaluation.remove_seen,
+        )
 
     def _new_ranking(self) -> RankingModel:
         from tfrec.models.ranking import RankingModel

@@ -88,6 +88,7 @@ class Tensors:
     SCORE: Final = "score"
     PROBABILITY: Final = "probability"
     EMBEDDING: Final = "embedding"
+    SOURCES: Final = "sources"
 
 
 class Signatures:

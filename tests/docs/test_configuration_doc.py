@@ -78,7 +78,12 @@ def describe_default(field: FieldInfo) -> str:
         return "empty"
     if isinstance(default, str):
         return f"`{default}`"
-    return f"`{json.dumps(default)}`"
+    return f"`{json.dumps(default, default=describe_section)}`"
+
+
+def describe_section(section: BaseModel) -> dict[str, Any]:
+    """Returns what a section has other than its own defaults."""
+    return section.model_dump(exclude_defaults=True)
 
 
 def literals(annotation: Any) -> list[str]:

@@ -270,15 +270,12 @@ def test_known_user_stranger_and_history_get_different_answers(run, saved):
 
 
 def order_value(run: Run) -> pl.Expr:
-    """What answers are sorted by: log odds of a click and the weighted score."""
+    """What answers are sorted by: the weighted log odds of a click and score."""
+    order = json.loads((run.pipeline.folder / "order" / "order.json").read_text())
+    assert order["names"] == ["click log-odds", "retrieval score"]
     probability = pl.col("probability").cast(pl.Float64)
     log_odds = (probability / (1 - probability)).log()
-    return (
-        log_odds
-        + run.pipeline.config.ranking.retrieval_weight
-        / run.pipeline.config.retrieval.loss.temperature
-        * pl.col("score")
-    )
+    return order["weights"][0] * log_odds + order["weights"][1] * pl.col("score")
 
 
 @pytest.mark.parametrize(("k", "rows"), [(1, 1), (K, K), (1000, K), (None, K)])

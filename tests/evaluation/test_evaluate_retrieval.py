@@ -6,10 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tfrec.config import Config
+from tfrec.candidates.order import given_order
+from tfrec.candidates.sources import CandidateSources
+from tfrec.config import Candidates, Config
 from tfrec.data.dataset import PreparedData
-from tfrec.evaluation.retrieval import evaluate_retrieval, read_requests
-from tfrec.evaluation.two_stages import rank_two_stages
+from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval, read_requests
+from tfrec.evaluation.two_stages import rank_candidates
+from tfrec.training.candidate_lists import CandidateLists
 from tfrec.training.ranking import Embeddings, RankedRows
 
 
@@ -47,6 +50,19 @@ class FakeScorer:
 
     def click_order(self, rows: RankedRows) -> np.ndarray:
         return self.sign * rows.item_index.astype(np.float32)
+
+
+def two_stages(data: PreparedData, config: Config, scorer: FakeScorer) -> TwoStages:
+    """Candidates of the towers alone, sorted by log-odds + 1.5 * score."""
+    lists = CandidateLists(
+        data,
+        draw_embeddings(data),
+        CandidateSources({}, Candidates(), min(config.index.candidates, data.num_items)),
+        lambda texts: texts,
+        scorer,
+        remove_seen=config.evaluation.remove_seen,
+    )
+    return TwoStages(lists, given_order(lists.names, 1.5))
 
 
 def loop(data: PreparedData, embeddings: Embeddings, k: int, remove_seen: bool) -> dict:
@@ -92,7 +108,9 @@ def test_ours_agrees_with_a_loop_over_requests(prepare_log, seed: int, remove_se
 @pytest.fixture
 def measured(prepare_log) -> tuple[PreparedData, Config, Any]:
     data, config = prepare_log(evaluation={"bootstrap": 200})
-    report = evaluate_retrieval(data, draw_embeddings(data), Truth(data), config, FakeScorer())
+    report = evaluate_retrieval(
+        data, draw_embeddings(data), Truth(data), config, two_stages(data, config, FakeScorer())
+    )
     return data, config, report
 
 
@@ -144,7 +162,9 @@ def test_slices_of_users_make_up_the_whole(measured):
 
 def test_report_is_the_same_each_time(measured):
     data, config, report = measured
-    again = evaluate_retrieval(data, draw_embeddings(data), Truth(data), config, FakeScorer())
+    again = evaluate_retrieval(
+        data, draw_embeddings(data), Truth(data), config, two_stages(data, config, FakeScorer())
+    )
     assert again == report
 
 
@@ -184,7 +204,9 @@ def test_split_without_targets_has_no_numbers(prepare_log):
     nothing = dataclasses.replace(
         data, examples=data.examples.with_columns(is_target=pl.lit(False))
     )
-    report = evaluate_retrieval(nothing, draw_embeddings(data), None, config, FakeScorer())
+    report = evaluate_retrieval(
+        nothing, draw_embeddings(data), None, config, two_stages(data, config, FakeScorer())
+    )
     assert report.targets["ours"]["targets"] == 0
     assert math.isnan(report.targets["ours"]["recall_at_3"])
     assert math.isnan(report.targets["content"]["mrr"])
@@ -195,16 +217,14 @@ def test_split_without_targets_has_no_numbers(prepare_log):
 
 
 def rank_both(data: PreparedData, config: Config, scorer: FakeScorer) -> tuple[Any, Any]:
-    tests = read_requests(data, config)
-    ranked = rank_two_stages(
-        data,
-        draw_embeddings(data),
-        scorer,
-        config,
+    tests, stages = read_requests(data, config), two_stages(data, config, scorer)
+    _, ranked = rank_candidates(
+        stages.lists,
+        stages.order,
         contexts=tests.contexts,
         request=tests.request,
         target=tests.target,
-        seen_block=lambda block: data.seen_pairs(tests.contexts[block]),
+        num_items=data.num_items,
         k=4,
     )
     return tests, ranked
@@ -214,7 +234,7 @@ def test_two_stages_agree_with_a_loop_over_requests(prepare_log):
     data, config = prepare_log()
     config = config.model_copy(update={"index": config.index.model_copy(update={"candidates": 8})})
     tests, ranked = rank_both(data, config, FakeScorer())
-    embeddings, weight = draw_embeddings(data), config.ranking.retrieval_weight
+    embeddings, weight = draw_embeddings(data), 1.5
     missed = 0
     for row, context in enumerate(tests.contexts.tolist()):
         seen = set(data.seen_pairs(np.array([context]))[1].tolist())

@@ -14,7 +14,7 @@ KINDS = {"history_kind": "string"}
 TIMES = {"history_time": "int64", "time": "int64"}
 
 
-def signatures(**history: bool) -> dict[str, Signature]:
+def signatures(several_sources: bool = False, **history: bool) -> dict[str, Signature]:
     """Returns the signatures of a recommender whose towers read histories in this way."""
 
     def answer(request: Any) -> Any:
@@ -27,6 +27,7 @@ def signatures(**history: bool) -> dict[str, Signature]:
         inputs=SimpleNamespace(user_text=[], request_features=[], item_text=[], item_features=[]),
         k=3,
         num_candidates=9,
+        has_several_sources=several_sources,
         **dict.fromkeys(("recommend", "retrieve", "rank", "encode_user", "encode_item"), answer),
     )
     return {signature.name: signature for signature in build_signatures(recommender)}
@@ -64,3 +65,10 @@ def test_neutral_values_have_the_type_and_shape_of_their_tensor():
     assert time.dtype == np.int64
     for info in inputs.values():
         assert info.spec().is_compatible_with(tf.constant(info.neutral_values(2)))
+
+
+def test_answers_name_their_sources_only_if_there_are_several():
+    one, several = signatures()["recommend"], signatures(several_sources=True)["recommend"]
+    assert [info.name for info in one.outputs] == ["item_id", "score", "probability"]
+    assert [info.name for info in several.outputs][3:] == ["sources"]
+    assert several.outputs[-1].dtype == "string"

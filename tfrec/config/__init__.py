@@ -5,6 +5,7 @@ Unknown keys, wrong types and values out of range raise `ConfigError` with one l
 file and the key. The resolved form (`Config.to_yaml`) is written beside every artefact.
 """
 
+from tfrec.config.candidates import Candidates, CandidateSource
 from tfrec.config.cleaning import Cleaning, KCore, Privacy, Sessions, Split
 from tfrec.config.data import Data
 from tfrec.config.features import Clip, Feature, Features, FeatureType, Missing
@@ -26,6 +27,8 @@ from tfrec.config.tables import Join, Step, TableFile, TableFiles
 __all__ = [
     "Adversarial",
     "Calibration",
+    "CandidateSource",
+    "Candidates",
     "Cleaning",
     "Clip",
     "Config",

@@ -86,9 +86,11 @@ class Ranking(Section):
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a lower validation log loss after which training stops; 0: never."""
     calibration: Calibration = Calibration()
-    retrieval_weight: Annotated[float, Field(ge=0)] = 1.0
+    retrieval_weight: Annotated[float, Field(ge=0)] | None = None
     """Answers are sorted by click log-odds + weight * score / temperature: how likely the user
-    wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone."""
+    wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone. By
+    default the weights of both, and of what each source of candidates says, are learned from what
+    validation requests chose."""
 
     @model_validator(mode="after")
     def _check_towers(self) -> Ranking:
@@ -98,7 +100,7 @@ class Ranking(Section):
 
     @model_validator(mode="after")
     def _check_heads(self) -> Ranking:
-        taken = (CLICK, Tensors.PROBABILITY, Tensors.SCORE, Tensors.ITEM_ID)
+        taken = (CLICK, Tensors.PROBABILITY, Tensors.SCORE, Tensors.ITEM_ID, Tensors.SOURCES)
         for name in self.heads:
             if name in taken or not name.isidentifier():
                 raise ValueError(

@@ -5,10 +5,11 @@ from __future__ import annotations
 import io
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from ruamel.yaml import YAML
 
 from tfrec.config.base import Section
+from tfrec.config.candidates import TWO_TOWER, Candidates
 from tfrec.config.data import Data
 from tfrec.config.models import Encoder, Evaluation, Export, Index, Text
 from tfrec.config.ranking import Ranking
@@ -26,10 +27,20 @@ class Config(Section):
     text: Text = Text()
     encoder: Encoder = Encoder()
     retrieval: Retrieval = Retrieval()
-    ranking: Ranking = Ranking()
     index: Index = Index()
+    candidates: Candidates = Candidates()
+    ranking: Ranking = Ranking()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Config:
+        if self.ranking.towers == "none" and list(self.candidates.sources) != [TWO_TOWER]:
+            raise ValueError(
+                "`candidates.sources` needs towers: with `ranking.towers: none` all items are "
+                "candidates"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """Returns the resolved configuration, every default written out."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfrec.evaluation.ranking import UNCALIBRATED, Predictions, RankingReport
-from tfrec.evaluation.retrieval import OURS, RERANKED, RetrievalReport
+from tfrec.evaluation.retrieval import FUSED, OURS, RERANKED, RetrievalReport
 from tfrec.metrics.calibration import reliability_curve
 from tfrec.metrics.decisions import precision_recall_points, roc_points
 
@@ -21,6 +21,7 @@ Bounds = Mapping[str, Mapping[str, Sequence[float]]]
 
 MODELS = (
     OURS,
+    FUSED,
     RERANKED,
     UNCALIBRATED,
     "popularity",

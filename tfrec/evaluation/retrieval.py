@@ -28,7 +28,9 @@ from tfrec.progress import progress_bar
 from tfrec.schema import Columns
 
 if TYPE_CHECKING:  # reports are shown without loading TensorFlow
-    from tfrec.training.ranking import Embeddings, PairScorer
+    from tfrec.candidates.order import ListOrder
+    from tfrec.training.candidate_lists import CandidateLists
+    from tfrec.training.ranking import Embeddings
 
 Metrics = dict[str, dict[str, float]]
 Intervals = dict[str, dict[str, list[float]]]
@@ -36,7 +38,7 @@ Intervals = dict[str, dict[str, list[float]]]
 Values = dict[str, dict[str, np.ndarray]]
 
 OURS = "ours"
-RERANKED = "ours, re-ranked"
+FUSED, RERANKED = "ours, fused", "ours, re-ranked"
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,19 @@ class MeasuredRequests:
     contexts: np.ndarray
     request: np.ndarray
     target: np.ndarray
+
+
+@dataclass(frozen=True)
+class TwoStages:
+    """Where recommended lists come from.
+
+    Attributes:
+        lists: Finds the candidates of requests.
+        order: What they are sorted by.
+    """
+
+    lists: CandidateLists
+    order: ListOrder
 
 
 @dataclass(frozen=True)
@@ -86,7 +101,7 @@ def evaluate_retrieval(
     embeddings: Embeddings,
     oracle: Oracle | None,
     config: Config,
-    scorer: PairScorer | None = None,
+    stages: TwoStages | None = None,
     split: str = "test",
 ) -> RetrievalReport:
     """Ranks the whole catalogue for each test request and compares all models on the same ones.
@@ -95,13 +110,14 @@ def evaluate_retrieval(
         data: The prepared data set.
         embeddings: From the finished towers: the catalogue is embedded once, before.
         oracle: Truth of generated data.
-        config: `evaluation`, the seed and, with a scorer, `index.candidates`.
-        scorer: Runs the ranking model; with it the lists of both stages are measured too.
+        config: `evaluation` and the seed.
+        stages: Candidates and their order; with them the lists of both stages are measured too.
         split: Whose targets are measured; ``validation`` serves to choose settings.
 
     Returns:
-        The report. Models: ``ours``, ``ours, re-ranked`` (with a scorer), ``popularity``, the
-        baselines of `evaluation.baselines`, ``random`` and, with an oracle, ``oracle``.
+        The report. Models: ``ours`` (the towers), ``ours, fused`` (with several sources of
+        candidates, their fused list), ``ours, re-ranked`` (what is recommended), ``popularity``,
+        the baselines of `evaluation.baselines`, ``random`` and, with an oracle, ``oracle``.
     """
     tests = read_requests(data, config, split)
     k = min(config.evaluation.k)
@@ -127,20 +143,21 @@ def evaluate_retrieval(
             k=k,
             block_size=rows_per_block(data.num_items),
         )
-        if name == OURS and scorer is not None:
-            from tfrec.evaluation.two_stages import rank_two_stages
+        if name == OURS and stages is not None:
+            from tfrec.evaluation.two_stages import rank_candidates
 
-            ranked[RERANKED] = rank_two_stages(
-                data,
-                embeddings,
-                scorer,
-                config,
+            fused, ordered = rank_candidates(
+                stages.lists,
+                stages.order,
                 contexts=tests.contexts,
                 request=tests.request,
                 target=tests.target,
-                seen_block=seen_block,
+                num_items=data.num_items,
                 k=k,
             )
+            if stages.lists.is_fused:
+                ranked[FUSED] = fused
+            ranked[RERANKED] = ordered
     return _summarise(data, embeddings, config, tests, ranked, notes)
 
 

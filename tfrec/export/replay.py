@@ -101,7 +101,7 @@ def sample_request(
 
     Returns:
         ``user_id``, ``query``, the last items as ``history_ids`` (oldest first) and ``history``
-        (titles, newest first), and ``items`` (rank, item_id, title, and the numbers of the answer).
+        (titles, newest first), and ``items`` (rank, item_id, title, and the rest of the answer).
     """
     contexts = np.unique(data.examples["context"].to_numpy()[data.target_rows("test")])
     frame = data.contexts[contexts]
@@ -110,7 +110,7 @@ def sample_request(
     chosen = contexts[[int(np.argmax(np.where(has_query, -1, length)))]]
     request = raw_requests(data, config, chosen)
     answer = recommender.recommend({name: tf.constant(value) for name, value in request.items()})
-    numbers = {name: values[0] for name, values in answer.items() if name != Tensors.ITEM_ID}
+    others = {name: values[0].numpy() for name, values in answer.items() if name != Tensors.ITEM_ID}
     titles = dict(data.items.select(Columns.ITEM_ID, Columns.TITLE).iter_rows())
     found = [value.decode() for value in answer[Tensors.ITEM_ID][0, :k].numpy() if value]
     history = [item for item in request[Tensors.HISTORY][0] if item]
@@ -124,11 +124,15 @@ def sample_request(
                 "rank": rank + 1,
                 "item_id": item,
                 "title": titles[item],
-                **{name: float(values[rank]) for name, values in numbers.items()},
+                **{name: _plain(values[rank]) for name, values in others.items()},
             }
             for rank, item in enumerate(found)
         ],
     }
+
+
+def _plain(value: Any) -> str | float:
+    return value.decode() if isinstance(value, bytes) else float(value)
 
 
 def _texts(column: pl.Series) -> np.ndarray:

@@ -84,15 +84,19 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
     ]
     if recommender.retrieval is not None:
         answers = [score, *answers]
+    recommended = [item_id, *answers]
+    if recommender.has_several_sources:
+        meaning = "Names of the sources that propose the item, with commas between."
+        recommended.append(TensorInfo(Tensors.SOURCES, "string", [None, None], meaning))
     given_items = replace(item_id, meaning="Ids of the items to rank; '' pads.", neutral="")
     signatures = [
         Signature(
             Signatures.RECOMMEND,
-            "Retrieves, leaves out the history, sorts by click log-odds and score; best first."
+            "Retrieves, leaves out the history, sorts by what both stages say; best first."
             if recommender.retrieval is not None
             else "Leaves out the history and sorts all other items by click log-odds; best first.",
             request,
-            _of_width(recommender.k, item_id, *answers),
+            _of_width(recommender.k, *recommended),
             recommender.recommend,
         ),
         Signature(

@@ -58,7 +58,6 @@ class PairInputs:
         item_features: Encoded, [n, ...] each.
         embedding: float32 [n, embedding_dim], from the item tower; None without towers.
         statistics: float32 [n, num_statistics], the item's past, log odds first.
-        sources: float32 [n, num_sources], what candidate sources say of the pair.
     """
 
     request: tf.Tensor
@@ -66,7 +65,6 @@ class PairInputs:
     item_features: Mapping[str, tf.Tensor] = field(default_factory=dict)
     embedding: tf.Tensor | None = None
     statistics: tf.Tensor | None = None
-    sources: tf.Tensor | None = None
 
 
 class RankingModel(keras.layers.Layer):
@@ -87,7 +85,6 @@ class RankingModel(keras.layers.Layer):
         embedding_dim: Length of the towers' embeddings; 0 without towers.
         max_history: Longest history.
         num_statistics: Numbers about each item's past; 0 without.
-        num_sources: Numbers about what candidate sources say of a pair; 0 without.
 
     Attributes:
         item_statistics: float32 [num_items + 1, num_statistics], each item's past as it stands at
@@ -112,7 +109,6 @@ class RankingModel(keras.layers.Layer):
         embedding_dim: int = 0,
         max_history: int = 0,
         num_statistics: int = 0,
-        num_sources: int = 0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -135,7 +131,7 @@ class RankingModel(keras.layers.Layer):
             )
         request_width = embedding_dim + config.feature_dim * len(request_features)
         request_width += CLOCK_WIDTH if config.time_features else 0
-        pair_width = config.feature_dim * len(item_features) + num_statistics + num_sources
+        pair_width = config.feature_dim * len(item_features) + num_statistics
         if embedding_dim:
             pair_width += 2 * embedding_dim + 1
         if self.attention is not None:
@@ -270,8 +266,6 @@ class RankingModel(keras.layers.Layer):
         parts = [_nothing(pairs.request), *self.item_features(pairs.item_features)]
         if pairs.statistics is not None:
             parts.append(pairs.statistics)
-        if pairs.sources is not None:
-            parts.append(pairs.sources)
         if self.embedding_dim:
             product = tf.gather(requests.embedding, pairs.request) * pairs.embedding
             parts += [

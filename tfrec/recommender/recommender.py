@@ -7,12 +7,16 @@ and inside the exported graph.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrec.candidates.order import CLICK_LOG_ODDS, ListOrder
+from tfrec.candidates.sources import CandidateSources, drop_seen
+from tfrec.config.candidates import TWO_TOWER
 from tfrec.config.ranking import CLICK
 from tfrec.features.text import build_tokenizer, pack_tokens
 from tfrec.features.time_gaps import gap_bucket_tensor, history_gap_tensor
@@ -22,6 +26,22 @@ from tfrec.models.retrieval import RetrievalModel
 from tfrec.recommender.catalogue import Catalogue, Inputs
 from tfrec.recommender.reading import RequestReader, last_items, last_values
 from tfrec.schema import UNKNOWN_INDEX, Batch, Tensors
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """Candidates of requests.
+
+    Attributes:
+        items: int32 [batch, n]; 0 where there is none.
+        scores: float32 [batch, n], retrieval scores.
+        ranks: float32 [batch, n, num_sources], `CandidateSources.reciprocal_ranks`.
+    """
+
+    items: tf.Tensor
+    scores: tf.Tensor
+    ranks: tf.Tensor
+
 
 _SERVED_POSITION = 1
 """Answers are probabilities of a click on an item shown first."""
@@ -45,9 +65,9 @@ class Recommender(keras.layers.Layer):
         vocabulary: WordPiece tokens.
         max_item_tokens: Longest item text.
         max_query_tokens: Longest request text.
-        num_candidates: Items that are ranked.
+        sources: Where candidates come from; None without towers.
+        order: What candidates are sorted by; None: click log-odds.
         k: Items in an answer.
-        score_weight: Answers are sorted by click log-odds + score_weight * retrieval score.
     """
 
     def __init__(
@@ -61,9 +81,9 @@ class Recommender(keras.layers.Layer):
         vocabulary: Sequence[str],
         max_item_tokens: int,
         max_query_tokens: int,
-        num_candidates: int,
+        sources: CandidateSources | None,
+        order: ListOrder | None,
         k: int,
-        score_weight: float,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -72,9 +92,10 @@ class Recommender(keras.layers.Layer):
         self.index = index
         self.inputs = inputs
         self.num_items = len(catalogue.item_ids)
-        self.num_candidates = num_candidates
+        self.sources = sources
+        self.num_candidates = self.num_items if sources is None else sources.num_candidates
+        self.order = order or ListOrder([CLICK_LOG_ODDS], [1.0])
         self.k = k
-        self.score_weight = score_weight
         self.reader = RequestReader(catalogue, inputs)
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
         self._item_inputs = {name: _table(v) for name, v in catalogue.item_inputs.items()}
@@ -105,12 +126,12 @@ class Recommender(keras.layers.Layer):
         """Finds candidates, the items of the history left out.
 
         Returns:
-            ``item_id`` string and ``score`` float32, [batch, num_candidates], best first, padded
-            with "" and 0.
+            ``item_id`` string and ``score`` float32, [batch, num_candidates], best first (with
+            several sources in the order of their fused list), padded with "" and 0.
         """
         history = self.reader.item_indices(request[Tensors.HISTORY])
-        items, scores = self._search(self._encode_user(request, history), history)
-        items, scores = _pad_columns([items, scores], self.num_candidates)
+        found = self._find(request, self._encode_user(request, history), history)
+        items, scores = _pad_columns([found.items, found.scores], self.num_candidates)
         return {Tensors.ITEM_ID: tf.gather(self._item_ids, items), Tensors.SCORE: scores}
 
     def rank(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -131,33 +152,46 @@ class Recommender(keras.layers.Layer):
         return answer | self._answers(outputs, tf.shape(items))
 
     def recommend(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Retrieves, ranks and sorts by click log-odds + score_weight * score.
+        """Finds candidates, ranks them and sorts them by `order`.
 
         Returns:
-            ``item_id`` string, ``probability``, with towers ``score``, and what further heads
-            predict, float32, [batch, k], best first, padded with "" and 0 where fewer items exist.
+            [batch, k], best first, padded with "" and 0 where fewer items exist: ``item_id``
+            string; ``probability``, with towers ``score``, and what further heads predict,
+            float32; with several sources ``sources`` string, the names of those that propose the
+            item, with commas between.
         """
         history = self.reader.item_indices(request[Tensors.HISTORY])
-        users, values = None, {}
+        users = None
+        numbers: dict[str, tf.Tensor] = {}
+        texts: dict[str, tf.Tensor] = {}
         if self.retrieval is not None:
             users = self._encode_user(request, history)
-            items, scores = self._search(users, history)
-            values[Tensors.SCORE] = scores
+            found = self._find(request, users, history)
+            items, numbers[Tensors.SCORE] = found.items, found.scores
         else:
             items = self._all_items(history)
         outputs = self._score_pairs(request, users, history, items)
-        values |= self._answers(outputs, tf.shape(items))
+        numbers |= self._answers(outputs, tf.shape(items))
+        values = [tf.reshape(self.ranking.click_order(outputs), tf.shape(items))]
+        if self.retrieval is not None:
+            values.append(found.scores)
+        values = tf.stack(values, axis=-1)
+        if self.has_several_sources:
+            values = tf.concat([values, found.ranks], axis=-1)
+            texts[Tensors.SOURCES] = self._name_sources(found.ranks)
+        order = tf.linalg.matvec(values, tf.constant(self.order.weights, tf.float32))
         is_item = items != UNKNOWN_INDEX
-        order = tf.reshape(self.ranking.click_order(outputs), tf.shape(items))
-        order += self.score_weight * values.get(Tensors.SCORE, 0.0)
         num_found = tf.minimum(self.k, tf.shape(items)[1])
         best = tf.math.top_k(tf.where(is_item, order, -np.inf), k=num_found).indices
-        columns = [items, *(tf.where(is_item, value, 0.0) for value in values.values())]
-        items, *columns = _pad_columns(
-            [tf.gather(column, best, batch_dims=1) for column in columns], self.k
-        )
-        named = dict(zip(values, columns, strict=True))
-        return {Tensors.ITEM_ID: tf.gather(self._item_ids, items), **named}
+        numbers = {name: tf.where(is_item, value, 0.0) for name, value in numbers.items()}
+        answer = {Tensors.ITEM_ID: tf.gather(self._item_ids, items), **numbers, **texts}
+        best_first = [tf.gather(value, best, batch_dims=1) for value in answer.values()]
+        return dict(zip(answer, _pad_columns(best_first, self.k), strict=True))
+
+    @property
+    def has_several_sources(self) -> bool:
+        """Whether candidates come from more than the index alone."""
+        return self.sources is not None and len(self.sources.names) > 1
 
     @property
     def _towers(self) -> RetrievalModel:
@@ -173,22 +207,35 @@ class Recommender(keras.layers.Layer):
             answers[Tensors.PROBABILITY if name == CLICK else name] = tf.reshape(answer, shape)
         return answers
 
-    def _search(self, users: tf.Tensor, history: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns item indices and scores, [batch, n <= num_candidates]; index 0 where none is."""
-        if self.index is None:
-            raise ValueError("Wanted a recommender with an index, got one without.")
-        rows, scores = self.index.search(users, self.num_candidates + tf.shape(history)[1])
-        items = rows + 1
-        is_seen = tf.reduce_any(items[:, :, None] == history[:, None, :], axis=-1)
-        is_new = ~is_seen & (items != UNKNOWN_INDEX)
-        # A stable sort keeps the order by score among the items that stay.
-        order = tf.argsort(tf.cast(~is_new, tf.int32), axis=1, stable=True)[
-            :, : self.num_candidates
-        ]
-        items, scores, is_new = (
-            tf.gather(values, order, batch_dims=1) for values in (items, scores, is_new)
-        )
-        return tf.where(is_new, items, UNKNOWN_INDEX), tf.where(is_new, scores, 0.0)
+    def _find(
+        self, request: Mapping[str, tf.Tensor], users: tf.Tensor, history: tf.Tensor
+    ) -> Candidates:
+        """Asks all sources; [batch, n <= num_candidates]."""
+        if self.index is None or self.sources is None:
+            raise ValueError("Wanted a recommender with an index and sources, got one without.")
+        lists: dict[str, tf.Tensor] = {}
+        scores = None
+        if TWO_TOWER in self.sources.names:
+            count = self.sources.counts[TWO_TOWER]
+            rows, scores = self.index.search(users, count + tf.shape(history)[1])
+            lists[TWO_TOWER], scores = drop_seen(rows + 1, scores, history, count)
+        if self.has_several_sources or scores is None:
+            query = None
+            if self.sources.reads_query:
+                query = pack_tokens(self.tokenizer, request[Tensors.QUERY], self._max_query_tokens)
+            recent = last_items(history, self._towers.max_history)
+            lists |= self.sources.propose(recent, query, history)
+            items = self.sources.fuse(lists)
+            scores = tf.einsum("bd,bnd->bn", users, tf.gather(self._item_embeddings, items))
+        else:
+            items = lists[TWO_TOWER]
+        return Candidates(items, scores, self.sources.reciprocal_ranks(lists, items))
+
+    def _name_sources(self, ranks: tf.Tensor) -> tf.Tensor:
+        """Joins the names of the sources with a rank; string [batch, n]."""
+        assert self.sources is not None  # ranks are those of its sources
+        names = tf.where(ranks > 0, tf.constant([f"{n}," for n in self.sources.names]), "")
+        return tf.strings.regex_replace(tf.strings.reduce_join(names, axis=-1), ",$", "")
 
     def _all_items(self, history: tf.Tensor) -> tf.Tensor:
         """Returns int32 [batch, num_items]: every item, 0 in place of those of the history."""
@@ -281,7 +328,7 @@ class Recommender(keras.layers.Layer):
 
 
 def _pad_columns(values: Sequence[tf.Tensor], width: int) -> list[tf.Tensor]:
-    """Fills [batch, up to width] up to [batch, width] with zeros, each."""
+    """Fills [batch, up to width] up to [batch, width] with 0 or "", each."""
     return [
         tf.ensure_shape(tf.pad(v, [[0, 0], [0, width - tf.shape(v)[1]]]), [None, width])
         for v in values
