@@ -326,6 +326,7 @@ class Pipeline:
         _write_json(folder / "order.json", asdict(learn_order(lists, self.data, self.config)))
 
     def _evaluate(self, folder: Path) -> None:
+        from tfrec.evaluation.answers import write_predictions, write_ranks
         from tfrec.evaluation.ranking import evaluate_ranking
         from tfrec.evaluation.report import write_report
         from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval
@@ -336,8 +337,10 @@ class Pipeline:
         if embeddings is not None:
             oracle = read_oracle(config.data, config.seed)
             stages = TwoStages(self._candidate_lists(), self._order())
-            retrieval = evaluate_retrieval(data, embeddings, oracle, config, stages)
+            retrieval, ranked = evaluate_retrieval(data, embeddings, oracle, config, stages)
+            write_ranks(folder, data, ranked)
         ranking, predictions = evaluate_ranking(data, self._pair_scorer(), embeddings, config)
+        write_predictions(folder, data, predictions)
         write_report(
             folder,
             name=config.name,

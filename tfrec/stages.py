@@ -114,6 +114,19 @@ def read_fingerprint(folder: Path) -> str:
     return (folder / _FINGERPRINT_FILE).read_text(encoding="utf-8")
 
 
+def write_folder(target: Path, write: Callable[[Path], None]) -> None:
+    """Has a folder written beside `target` and puts it in its place, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    work = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
+    try:
+        write(work)
+        _swap(work, target)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
 def file_stamps(paths: list[Path]) -> list[list[Any]]:
     """Returns path, size in bytes and time of change of each file, None for missing ones."""
     stamps: list[list[Any]] = []
@@ -126,12 +139,16 @@ def file_stamps(paths: list[Path]) -> list[list[Any]]:
 def _publish(work: Path, target: Path) -> None:
     """Puts a finished stage in place; a kill in between costs a rerun, never a broken artefact."""
     shutil.rmtree(work / CHECKPOINTS)
+    _swap(work, target)
+    (target / _FINGERPRINT_FILE).unlink()
+
+
+def _swap(work: Path, target: Path) -> None:
     replaced = target.with_name(f".{target.name}.replaced")
     shutil.rmtree(replaced, ignore_errors=True)
     if target.exists():
         os.rename(target, replaced)
     os.rename(work, target)
-    (target / _FINGERPRINT_FILE).unlink()
     shutil.rmtree(replaced, ignore_errors=True)
 
 

@@ -93,7 +93,7 @@ def loop(data: PreparedData, embeddings: Embeddings, k: int, remove_seen: bool) 
 def test_ours_agrees_with_a_loop_over_requests(prepare_log, seed: int, remove_seen: bool):
     data, config = prepare_log(seed, {"remove_seen": remove_seen, "baselines": []})
     embeddings = draw_embeddings(data, seed)
-    report = evaluate_retrieval(data, embeddings, None, config)
+    report, _ = evaluate_retrieval(data, embeddings, None, config)
     for k in (3, 10):
         expected = loop(data, embeddings, k, remove_seen)
         assert expected["requests"] < expected["targets"]  # some requests want several items
@@ -108,7 +108,7 @@ def test_ours_agrees_with_a_loop_over_requests(prepare_log, seed: int, remove_se
 @pytest.fixture
 def measured(prepare_log) -> tuple[PreparedData, Config, Any]:
     data, config = prepare_log(evaluation={"bootstrap": 200})
-    report = evaluate_retrieval(
+    report, _ = evaluate_retrieval(
         data, draw_embeddings(data), Truth(data), config, two_stages(data, config, FakeScorer())
     )
     return data, config, report
@@ -162,7 +162,7 @@ def test_slices_of_users_make_up_the_whole(measured):
 
 def test_report_is_the_same_each_time(measured):
     data, config, report = measured
-    again = evaluate_retrieval(
+    again, _ = evaluate_retrieval(
         data, draw_embeddings(data), Truth(data), config, two_stages(data, config, FakeScorer())
     )
     assert again == report
@@ -170,14 +170,14 @@ def test_report_is_the_same_each_time(measured):
 
 def test_no_bootstrap_leaves_intervals_out(prepare_log):
     data, config = prepare_log(evaluation={"bootstrap": 0, "baselines": []})
-    report = evaluate_retrieval(data, draw_embeddings(data), None, config)
+    report, _ = evaluate_retrieval(data, draw_embeddings(data), None, config)
     assert report.intervals == report.differences == {}
     assert "interval" not in report.slices["warm users"]
 
 
 def test_left_out_baseline_leaves_a_note(prepare_log):
     data, config = prepare_log(evaluation={"baselines": ["ease"], "ease": {"max_items": 2}})
-    report = evaluate_retrieval(data, draw_embeddings(data), None, config)
+    report, _ = evaluate_retrieval(data, draw_embeddings(data), None, config)
     assert "ease" not in report.targets
     assert report.notes[0].startswith("ease: left out")
 
@@ -195,7 +195,7 @@ def test_sample_of_requests_keeps_all_their_targets(prepare_log):
 
 def test_validation_split_measures_its_own_targets(prepare_log):
     data, config = prepare_log(evaluation={"baselines": []})
-    report = evaluate_retrieval(data, draw_embeddings(data), None, config, split="validation")
+    report, _ = evaluate_retrieval(data, draw_embeddings(data), None, config, split="validation")
     assert report.targets["ours"]["targets"] == len(data.target_rows("validation"))
 
 
@@ -204,7 +204,7 @@ def test_split_without_targets_has_no_numbers(prepare_log):
     nothing = dataclasses.replace(
         data, examples=data.examples.with_columns(is_target=pl.lit(False))
     )
-    report = evaluate_retrieval(
+    report, _ = evaluate_retrieval(
         nothing, draw_embeddings(data), None, config, two_stages(data, config, FakeScorer())
     )
     assert report.targets["ours"]["targets"] == 0

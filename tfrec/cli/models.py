@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -66,6 +66,36 @@ def cross_validation(config: ConfigPath, overrides: Overrides = None) -> None:
         show_table(title, ["model", *names], rows)
     folder = Path(loaded.runs) / loaded.name
     typer.echo(f"Report: {folder / 'cross_validation.md'}")
+
+
+@app.command()
+def compare(
+    run_a: Annotated[Path, typer.Argument(help="Folder of an evaluated run.", metavar="RUN_A")],
+    run_b: Annotated[Path, typer.Argument(help="Folder of another.", metavar="RUN_B")],
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Where the page goes; by default beside RUN_B."),
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=100, help="Drawn sets of requests.")] = 2000,
+    seed: Annotated[int, typer.Option(min=0, help="Of the draws.")] = 0,
+) -> None:
+    """Compare two runs on the same test: is a difference more than chance?
+
+    Both must have been evaluated on the same data and split. Requests are drawn again and again,
+    the same for both, so that what is hard for both cancels out; p-values count how many metrics
+    are looked at. Example: tfrec compare runs/shop runs/hybrid
+    """
+    from tfrec.evaluation.comparison import compare_runs, comparison_table, write_comparison
+    from tfrec.stages import write_folder
+
+    comparison = compare_runs(run_a, run_b, resamples=resamples, seed=seed)
+    columns, rows = comparison_table(comparison)
+    show_table(f"a: {comparison.a}, b: {comparison.b}", columns, rows)
+    for note in comparison.notes:
+        typer.echo(note)
+    folder = output or run_b.parent / f"{run_b.name}-against-{run_a.name}"
+    write_folder(folder, lambda beside: write_comparison(beside, comparison))
+    typer.echo(f"Table and picture: {folder / 'comparison.md'}")
 
 
 def _show_report(pipeline: Any) -> None:

@@ -57,6 +57,19 @@ class MeasuredRequests:
 
 
 @dataclass(frozen=True)
+class RankedTargets:
+    """The measured targets with the ranks that models give them.
+
+    Attributes:
+        tests: Requests and targets.
+        ranks: By model, int64 [num_targets], from 1.
+    """
+
+    tests: MeasuredRequests
+    ranks: dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
 class TwoStages:
     """Where recommended lists come from.
 
@@ -103,7 +116,7 @@ def evaluate_retrieval(
     config: Config,
     stages: TwoStages | None = None,
     split: str = "test",
-) -> RetrievalReport:
+) -> tuple[RetrievalReport, RankedTargets]:
     """Ranks the whole catalogue for each test request and compares all models on the same ones.
 
     Args:
@@ -115,9 +128,10 @@ def evaluate_retrieval(
         split: Whose targets are measured; ``validation`` serves to choose settings.
 
     Returns:
-        The report. Models: ``ours`` (the towers), ``ours, fused`` (with several sources of
-        candidates, their fused list), ``ours, re-ranked`` (what is recommended), ``popularity``,
-        the baselines of `evaluation.baselines`, ``random`` and, with an oracle, ``oracle``.
+        The report and the ranks behind it. Models: ``ours`` (the towers), ``ours, fused`` (with
+        several sources of candidates, their fused list), ``ours, re-ranked`` (what is recommended),
+        ``popularity``, the baselines of `evaluation.baselines`, ``random`` and, with an oracle,
+        ``oracle``.
     """
     tests = read_requests(data, config, split)
     k = min(config.evaluation.k)
@@ -158,7 +172,8 @@ def evaluate_retrieval(
             if stages.lists.is_fused:
                 ranked[FUSED] = fused
             ranked[RERANKED] = ordered
-    return _summarise(data, embeddings, config, tests, ranked, notes)
+    report = _summarise(data, embeddings, config, tests, ranked, notes)
+    return report, RankedTargets(tests, {name: found.ranks for name, found in ranked.items()})
 
 
 def read_requests(data: PreparedData, config: Config, split: str = "test") -> MeasuredRequests:
