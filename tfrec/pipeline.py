@@ -7,7 +7,7 @@ process or on another machine. TensorFlow is loaded only by a stage that really 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from tfrec.models.retrieval import RetrievalModel
     from tfrec.recommender import Recommender
     from tfrec.training.candidate_lists import CandidateLists
+    from tfrec.training.loop import History
     from tfrec.training.ranking import Embeddings, PairScorer
 
 
@@ -45,6 +46,7 @@ class Pipeline:
         announce: Called with a line for people as stages start and end.
         tables: For the source `tables`: data frames (pandas, polars or pyarrow) by name: events
             and, as declared, items, users and relations.
+        donors: Folders of other runs, from which stages that would be the same are taken over.
     """
 
     def __init__(
@@ -52,12 +54,13 @@ class Pipeline:
         config: Config,
         announce: Callable[[str], None] = print,
         tables: Mapping[str, Any] | None = None,
+        donors: Sequence[Path] = (),
     ) -> None:
         self.config = config
         self._raw_tables = tables
         self.folder = Path(config.runs) / config.name
         self.model_folder = Path(config.export.folder) / config.name
-        self._runner = StageRunner(self.folder, config.to_yaml(), announce)
+        self._runner = StageRunner(self.folder, config.to_yaml(), announce, donors)
 
     def run(self, until: str = "export") -> None:
         """Runs every stage up to `until` that is missing or changed.
@@ -74,6 +77,10 @@ class Pipeline:
     def report(self) -> dict[str, Any]:
         """Returns the numbers of the evaluation stage."""
         return _read_json(self.folder / "evaluation" / "report.json")
+
+    def kept_round(self, stage: str) -> dict[str, float]:
+        """Returns what the round that a training stage kept measured."""
+        return _read_json(self.folder / stage / "kept.json")
 
     def sample(self) -> dict[str, Any]:
         """Returns the sample user's request and recommendations of the export stage."""
@@ -254,7 +261,7 @@ class Pipeline:
             checkpoint_folder=folder / CHECKPOINTS,
         )
         save_variables(folder / "backbone.npz", backbone.variables)
-        _write_json(folder / "history.json", history.rounds)
+        _write_history(folder, history)
 
     def _train_retrieval(self, folder: Path) -> None:
         from tfrec.encoders.adaptation import adapt
@@ -290,7 +297,7 @@ class Pipeline:
             {name: data.items[name].to_list() for name in (Columns.TITLE, Columns.ITEM_ID)},
             data.item_counts()[1:],
         )
-        _write_json(folder / "history.json", history.rounds)
+        _write_history(folder, history)
 
     def _train_ranking(self, folder: Path) -> None:
         from tfrec.training.checkpoint import save_variables
@@ -302,7 +309,7 @@ class Pipeline:
             model, self.data, self._tables(), self._embeddings(), self.config, folder / CHECKPOINTS
         )
         save_variables(folder / "model.npz", model.variables)
-        _write_json(folder / "history.json", history.rounds)
+        _write_history(folder, history)
 
     def _build_candidates(self, folder: Path) -> None:
         from tfrec.candidates.tables import build_tables, save_tables
@@ -545,6 +552,11 @@ class Pipeline:
         model = self._new_ranking()
         load_variables(self.folder / "ranking" / "model.npz", model.variables)
         return model
+
+
+def _write_history(folder: Path, history: History) -> None:
+    _write_json(folder / "history.json", history.rounds)
+    _write_json(folder / "kept.json", history.rounds[history.best_round])
 
 
 def _read_json(path: Path) -> Any:

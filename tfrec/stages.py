@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,12 +55,21 @@ class StageRunner:
         folder: Folder of the run.
         config_text: Resolved configuration, written beside every artefact.
         announce: Called with a line for people.
+        donors: Folders of other runs. A stage that one of them holds with the same fingerprint is
+            taken over from there.
     """
 
-    def __init__(self, folder: Path, config_text: str, announce: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config_text: str,
+        announce: Callable[[str], None],
+        donors: Sequence[Path] = (),
+    ) -> None:
         self.folder = folder
         self._config_text = config_text
         self._announce = announce
+        self._donors = donors
         self._fingerprints: dict[str, str] = {}
 
     def run(self, stages: list[Stage]) -> None:
@@ -70,7 +79,7 @@ class StageRunner:
             ArtefactError: Another process works on the same folder.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        with _lock(self.folder):
+        with lock_folder(self.folder):
             for number, stage in enumerate(stages, start=1):
                 self._run_one(stage, f"[{number}/{len(stages)}] {stage.name}")
 
@@ -80,6 +89,12 @@ class StageRunner:
         target = self.folder / stage.name
         if _read_stage(target / _STAGE_FILE) == fingerprint and stage.is_complete(target):
             self._announce(f"{title}: unchanged")
+            return
+        donor = self._find_donor(stage.name, fingerprint)
+        if donor is not None:
+            # Stages are never changed once they are whole, so their files can be shared.
+            write_folder(target, lambda beside: _link_files(donor, beside))
+            self._announce(f"{title}: taken over from {donor}")
             return
         work = self.folder / f".{stage.name}.partial"
         is_resumed = _read_text(work / _FINGERPRINT_FILE) == fingerprint
@@ -103,6 +118,10 @@ class StageRunner:
         _publish(work, target)
         self._announce(f"{title}: done in {seconds:.1f} s")
 
+    def _find_donor(self, name: str, fingerprint: str) -> Path | None:
+        found = (donor / name for donor in self._donors)
+        return next((f for f in found if _read_stage(f / _STAGE_FILE) == fingerprint), None)
+
     def _fingerprint(self, stage: Stage) -> str:
         needed = {name: self._fingerprints[name] for name in stage.needs}
         text = json.dumps([stage.name, dict(stage.settings), needed], sort_keys=True, default=str)
@@ -125,6 +144,13 @@ def write_folder(target: Path, write: Callable[[Path], None]) -> None:
         _swap(work, target)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+
+
+def write_file(target: Path, text: str) -> None:
+    """Writes beside, then renames, so that `target` is never half written."""
+    beside = target.with_name(f".{target.name}.partial")
+    beside.write_text(text, encoding="utf-8")
+    beside.replace(target)
 
 
 def file_stamps(paths: list[Path]) -> list[list[Any]]:
@@ -152,6 +178,10 @@ def _swap(work: Path, target: Path) -> None:
     shutil.rmtree(replaced, ignore_errors=True)
 
 
+def _link_files(source: Path, target: Path) -> None:
+    shutil.copytree(source, target, copy_function=os.link, dirs_exist_ok=True)
+
+
 def _read_text(path: Path) -> str | None:
     return path.read_text(encoding="utf-8") if path.is_file() else None
 
@@ -162,7 +192,12 @@ def _read_stage(path: Path) -> str | None:
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Keeps other processes out of a folder.
+
+    Raises:
+        ArtefactError: Another process is in it.
+    """
     with (folder / ".lock").open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

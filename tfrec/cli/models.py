@@ -68,6 +68,31 @@ def cross_validation(config: ConfigPath, overrides: Overrides = None) -> None:
     typer.echo(f"Report: {folder / 'cross_validation.md'}")
 
 
+@app.command("tune")
+def tune_settings(
+    config: ConfigPath,
+    overrides: Overrides = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="In place of `tuning.trials`; earlier ones count.")
+    ] = None,
+) -> None:
+    """Search better settings by what they reach on validation.
+
+    The configuration declares in `tuning.ranges` what to search. Each trial is a run of its own in
+    runs/<name>/trials; stages that no setting touches run once. A killed command continues where it
+    was. The test split is never looked at.
+    """
+    from tfrec.tuning import leaderboard_table, tune
+
+    search = tune(config, overrides or [], trials=trials, announce=typer.echo)
+    columns, rows = leaderboard_table(search)
+    show_table(f"{search.name}: {len(search.trials)} trials", columns, rows[:20])
+    folder = open_pipeline(config, overrides).folder / "trials"
+    typer.echo(f"Leaderboard: {folder / 'leaderboard.md'}")
+    if search.best() is not None:
+        typer.echo(f"Train the best: {command_name()} train {folder / 'best.yaml'}")
+
+
 @app.command()
 def compare(
     run_a: Annotated[Path, typer.Argument(help="Folder of an evaluated run.", metavar="RUN_A")],

@@ -23,6 +23,7 @@ from tfrec.config.retrieval import Adversarial, History, Loss, Negatives, Retrie
 from tfrec.config.roles import EventKind, Events, Items, Relations, Users
 from tfrec.config.run import Config
 from tfrec.config.tables import Join, Step, TableFile, TableFiles
+from tfrec.config.tuning import Tuning, TuningRange
 
 __all__ = [
     "Adversarial",
@@ -63,6 +64,8 @@ __all__ = [
     "TableFiles",
     "TargetAttention",
     "Text",
+    "Tuning",
+    "TuningRange",
     "Users",
     "load_config",
     "parse_config",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,18 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Config:
     for override in overrides:
         _apply_override(tree, override)
     return parse_config(tree, origin=str(path))
+
+
+def override_file(path: str | Path, overrides: Sequence[str]) -> str:
+    """Returns the YAML of a configuration file with overrides put in; its comments stay."""
+    yaml = YAML()
+    yaml.width = 120
+    tree = yaml.load(Path(path).read_text(encoding="utf-8"))
+    for override in overrides:
+        _apply_override(tree, override)
+    stream = io.StringIO()
+    yaml.dump(tree, stream)
+    return stream.getvalue()
 
 
 def parse_config(tree: Mapping[str, Any], origin: str = "configuration") -> Config:

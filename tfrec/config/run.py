@@ -14,6 +14,7 @@ from tfrec.config.data import Data
 from tfrec.config.models import Encoder, Evaluation, Export, Index, Text
 from tfrec.config.ranking import Ranking
 from tfrec.config.retrieval import Retrieval
+from tfrec.config.tuning import Tuning
 
 
 class Config(Section):
@@ -32,6 +33,7 @@ class Config(Section):
     ranking: Ranking = Ranking()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
+    tuning: Tuning = Tuning()
 
     @model_validator(mode="after")
     def _check_sources(self) -> Config:

@@ -136,6 +136,7 @@ class RankingModel(keras.layers.Layer):
             pair_width += 2 * embedding_dim + 1
         if self.attention is not None:
             pair_width += self.attention.width
+        request_width, pair_width = max(1, request_width), max(1, pair_width)  # see `_join`
         width = request_width + pair_width
         self.crosses = [
             Cross(width, config.cross_rank, name=f"cross_{number}")
@@ -255,15 +256,15 @@ class RankingModel(keras.layers.Layer):
         return calibrator(raw) + (_TIE_WEIGHT * raw if in_steps else 0.0)
 
     def _request_part(self, requests: RequestInputs) -> tf.Tensor:
-        parts = [_nothing(requests.user), *self.request_features(requests.features)]
+        parts = [*self.request_features(requests.features)]
         if self.embedding_dim:
             parts.append(requests.embedding)
         if self.config.time_features:
             parts.append(clock_features(requests.time))
-        return tf.concat(parts, axis=-1)
+        return _join(parts, requests.user)
 
     def _pair_part(self, requests: RequestInputs, pairs: PairInputs) -> tf.Tensor:
-        parts = [_nothing(pairs.request), *self.item_features(pairs.item_features)]
+        parts = [*self.item_features(pairs.item_features)]
         if pairs.statistics is not None:
             parts.append(pairs.statistics)
         if self.embedding_dim:
@@ -276,12 +277,15 @@ class RankingModel(keras.layers.Layer):
         if self.attention is not None:
             history = self.attention.read(requests.history, requests.is_event)
             parts.append(self.attention(pairs.embedding, pairs.request, history))
-        return tf.concat(parts, axis=-1)
+        return _join(parts, pairs.request)
 
 
-def _nothing(rows: tf.Tensor) -> tf.Tensor:
-    """Returns float32 [n, 0]: a row of a model may have no input at all."""
-    return tf.zeros([tf.shape(rows)[0], 0])
+def _join(parts: list[tf.Tensor], rows: tf.Tensor) -> tf.Tensor:
+    """Joins what a side reads; float32 [n, 1] of zeros where it reads nothing.
+
+    A product with a matrix of no rows ends the process in TensorFlow's CPU library.
+    """
+    return tf.concat(parts, axis=-1) if parts else tf.zeros([tf.shape(rows)[0], 1])
 
 
 def _standard_scale(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
