@@ -155,6 +155,8 @@ def _with_negatives(
 ) -> RankedRows:
     """Adds drawn items for each positive; none that is a positive of the same request.
 
+    Each stands at the position of some row, whichever.
+
     With `stands_for_all` the rows get their `log_rate`. A request with p positives draws each
     item of the catalogue uniform * p / num_items times on average, and each of its retrieved ones
     retrieved * p / depth times more.
@@ -174,8 +176,9 @@ def _with_negatives(
     flat, of_context = drawn.reshape(-1), np.repeat(context, times)
     known = _pair_keys(context, rows.item_index[positives], data.num_items)
     keep = (flat > 0) & ~np.isin(_pair_keys(of_context, flat, data.num_items), known)
-    position = np.repeat(rows.position[positives], times)[keep]
-    count = len(position)
+    count = int(keep.sum())
+    # Drawn where items stand, not where they are clicked, or the first positions would look worse.
+    position = rng.choice(rows.position, count) if count else rows.position[:0]
     merged = RankedRows(
         np.concatenate([rows.context, of_context[keep]]),
         np.concatenate([rows.item_index, flat[keep]]),
