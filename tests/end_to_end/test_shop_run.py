@@ -35,7 +35,9 @@ STAGES = (
     "tokens",
     "pretraining",
     "retrieval",
+    "candidates",
     "ranking",
+    "order",
     "evaluation",
     "index",
     "export",
@@ -451,8 +453,8 @@ def test_run_killed_in_every_training_and_resumed_ends_bit_equal(run, recommende
     lines: list[str] = []
     resumed = make_pipeline(tmp_path, lines.append)
     resumed.run(until="index")
-    states = {line.split()[1].rstrip(":"): line.split(": ")[1] for line in lines[:6]}
-    assert states == {name: "unchanged" for name in STAGES[:5]} | {"ranking": "resuming"}
+    states = {line.split()[1].rstrip(":"): line.split(": ")[1] for line in lines[:7]}
+    assert states == {name: "unchanged" for name in STAGES[:6]} | {"ranking": "resuming"}
 
     arrays = ("pretraining/backbone", "retrieval/model", "retrieval/embeddings", "ranking/model")
     for name in arrays:
