@@ -91,10 +91,10 @@ def score(model: RankingModel, requests: dict, pairs: dict, training: bool = Fal
 
 
 @pytest.mark.parametrize("count", [0, 1, 4])
-def test_each_pair_has_a_number_for_each_head(model, count):
+def test_each_pair_has_a_number_for_each_head_and_each_shallow_term(model, count):
     rows = REQUESTS[count > REQUESTS]
     outputs = score(model, make_requests(count), make_pairs(rows))
-    assert outputs.shape == (len(rows), 4)
+    assert outputs.shape == (len(rows), 4 + 2) == (len(rows), model.num_outputs)
     assert outputs.dtype == np.float32
     assert np.isfinite(outputs).all()
 
@@ -121,7 +121,7 @@ def test_position_shifts_clicks_equally_and_nothing_else(model):
         moved = score(model, requests, pairs | {"position": np.full(len(REQUESTS), position)})
         shift = bias[position] - bias[1]
         np.testing.assert_allclose(moved[:, 0] - first[:, 0], shift, atol=1e-4)
-        np.testing.assert_allclose(moved[:, 1:], first[:, 1:], atol=1e-5)
+        np.testing.assert_allclose(moved[:, 1:4], first[:, 1:4], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -178,12 +178,25 @@ def test_new_model_starts_from_the_log_odds_of_items_alone():
     fresh.pair_layer.kernel.assign(tf.zeros_like(fresh.pair_layer.kernel))
     past = np.array([[1.0], [-2.0]], np.float32)
     pairs = {"request": np.zeros(2, np.int32), "position": np.ones(2, np.int32), "statistics": past}
-    np.testing.assert_allclose(score(fresh, {"user": np.zeros(1)}, pairs), past, atol=1e-6)
+    outputs = score(fresh, {"user": np.zeros(1)}, pairs)
+    np.testing.assert_allclose(outputs[:, :1], past, atol=1e-6)
+
+
+def test_terms_of_a_click_are_the_layers_the_position_and_the_past_of_the_item(model):
+    requests, pairs = make_requests(4), make_pairs(REQUESTS)
+    outputs = score(model, requests, pairs)
+    terms = model.terms(tf.constant(outputs), "click").numpy()
+    np.testing.assert_allclose(terms.sum(axis=-1), outputs[:, 0], atol=1e-5)
+    np.testing.assert_array_equal(terms[:, 1], np.full(len(REQUESTS), model.position_bias[1]))
+    past = model.log_odds_weight.numpy() * pairs["statistics"][:, 0]
+    np.testing.assert_allclose(terms[:, 2], past, rtol=1e-6)
+    cart = model.terms(tf.constant(outputs), "cart").numpy()
+    np.testing.assert_array_equal(cart, outputs[:, 1:2])
 
 
 def test_answers_of_heads_are_log_odds_numbers_and_seconds(model):
     model.value_scale.assign([[0, 1], [0, 1], [3, 0.5], [2, 1]])
-    outputs = np.array([[0.3, -1.0, 2.0, 0.0]], np.float32)
+    outputs = np.array([[0.3, -1.0, 2.0, 0.0, 0.1, 0.4]], np.float32)
     answers = {name: float(v[0]) for name, v in model.predict(tf.constant(outputs)).items()}
     # stars: 3 + 0.5 * 2; minutes: exp(2 + 1 * 0) - 1
     assert answers == pytest.approx({"click": 0.3, "cart": -1, "stars": 4, "minutes": np.e**2 - 1})
@@ -193,7 +206,8 @@ def test_order_of_clicks_within_a_step_of_the_calibration_is_that_of_raw_logits(
     stepped = make_model(calibration={"method": "isotonic"}, heads={})
     raw = np.linspace(-2, 2, 9).astype(np.float32)
     labels = (raw > 0).astype(np.float32)
-    assert stepped.calibrators["click"].fit(raw, labels)
-    calibrated = stepped.predict(tf.constant(raw[:, None]))["click"].numpy()
+    outputs = tf.constant(np.column_stack([raw, 0 * raw, 0 * raw]))
+    assert stepped.calibrators["click"].fit(stepped.terms(outputs, "click").numpy(), labels)
+    calibrated = stepped.predict(outputs)["click"].numpy()
     assert len(np.unique(calibrated[:4])) == 1
-    assert (np.diff(stepped.click_order(tf.constant(raw[:, None])).numpy()) > 0).all()
+    assert (np.diff(stepped.click_order(outputs).numpy()) > 0).all()

@@ -134,7 +134,7 @@ def test_prediction_of_a_row_does_not_depend_on_the_others(whole, data, tables, 
     everything = scorer.raw(rows)
     some = np.random.default_rng(0).permutation(len(rows))[:50]
     np.testing.assert_allclose(scorer.raw(rows.take(some)), everything[some], atol=1e-4)
-    assert scorer.raw(rows.take(some[:0])).shape == (0, 1)
+    assert scorer.raw(rows.take(some[:0])).shape == (0, whole[2].num_outputs)
 
 
 def test_trained_model_is_calibrated_on_validation(whole, data, tables, embeddings, config):
@@ -154,4 +154,5 @@ def test_validation_of_one_class_leaves_the_model_uncalibrated(
         dataclasses.replace(data, examples=examples), tables, embeddings, config, tmp_path
     )
     assert np.isnan([measured["validation_auc"] for measured in history.rounds]).all()
-    assert model.calibrators["click"].line.numpy().tolist() == [1.0, 0.0]
+    assert model.calibrators["click"].slopes.numpy().tolist() == [1.0, 1.0, 1.0]
+    assert model.calibrators["click"].offset == 0

@@ -214,14 +214,23 @@ class _EpochSource:
         self._order = np.random.default_rng([seed, epoch]).permutation(rows)
 
     def signature(self) -> dict[str, tf.TensorSpec]:
-        return {
-            name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)
-            for name, values in self._gather(self._order[:0]).items()
-        }
+        return batch_signature(self._gather(self._order[:0]))
 
     def arrays(self, step: int) -> list[np.ndarray]:
         start = step * self._batch_size
         return list(self._gather(self._order[start : start + self._batch_size]).values())
+
+
+def batch_signature(batch: Mapping[str, np.ndarray]) -> dict[str, tf.TensorSpec]:
+    """Returns names, types and shapes of all batches like this one, of any number of rows.
+
+    A function that is traced for them alone computes the same whichever batch it sees first. One
+    that is traced anew for other sizes does not: each trace is optimized for its own shapes.
+    """
+    return {
+        name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)
+        for name, values in batch.items()
+    }
 
 
 def trim_front(history: tf.Tensor) -> tf.Tensor:

@@ -19,27 +19,33 @@ _SMALLEST = 1e-7
 class Calibrator(keras.layers.Layer):
     """A rising function of logits, given by weights that `fit` sets; at first the identity.
 
+    A logit may come as the terms that it is the sum of.
+
     * temperature: logit / T.
-    * platt: slope * logit + offset.
-    * isotonic: the rising step function closest to the labels, with lines between its steps, in
-      probabilities from 1e-7 to 1 - 1e-7.
+    * platt: the sum of slope * term, plus an offset. Each term gets a slope of its own: a part of
+      the model that learned its training rows by heart is trusted less than one that did not.
+    * isotonic: the rising step function of the logit that is closest to the labels, with lines
+      between its steps, in probabilities from 1e-7 to 1 - 1e-7.
 
     Args:
         method: One of them, or ``none``.
+        num_terms: How many terms a logit has.
 
     Sources: Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2, for the
         temperature. Platt, Probabilistic Outputs for Support Vector Machines (1999), without the
         smoothed targets. Zadrozny & Elkan, Transforming Classifier Scores into Accurate Multiclass
         Probability Estimates (2002), section 3, for isotonic regression.
     Deviates: Of more than 512 knots of an isotonic function, 512 evenly spaced ones are kept.
+        Terms whose slope would not be above 0 are left out.
     """
 
-    def __init__(self, method: Method = "platt", **kwargs: Any) -> None:
+    def __init__(self, method: Method = "platt", num_terms: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.method = method
-        self.line = self.add_weight(
-            shape=(2,), initializer=_identity, trainable=False, name="slope_and_offset"
+        self.slopes = self.add_weight(
+            shape=(num_terms,), initializer="ones", trainable=False, name="slopes"
         )
+        self.offset = self.add_weight(shape=(), initializer="zeros", trainable=False, name="offset")
         self.num_knots = self.add_weight(
             shape=(), dtype="int32", initializer="zeros", trainable=False, name="num_knots"
         )
@@ -49,19 +55,18 @@ class Calibrator(keras.layers.Layer):
         )
         self.built = True
 
-    def call(self, logits: tf.Tensor) -> tf.Tensor:
-        """Calibrates; float32 of any shape to log odds of the same shape."""
+    def call(self, terms: tf.Tensor) -> tf.Tensor:
+        """Calibrates; float32 [..., num_terms] to log odds [...]."""
         if self.method != "isotonic":
-            return self.line[0] * logits + self.line[1]
+            return tf.reduce_sum(self.slopes * terms, axis=-1) + self.offset
+        logits = tf.reduce_sum(terms, axis=-1)
         return tf.cond(self.num_knots > 0, lambda: self._interpolate(logits), lambda: logits)
 
-    def fit(
-        self, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None
-    ) -> bool:
+    def fit(self, terms: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> bool:
         """Sets the function so that the probabilities fit the labels.
 
         Args:
-            logits: float [n].
+            terms: float [n, num_terms].
             labels: float [n], 0 or 1.
             weights: float [n]: how many rows each stands for; None: one.
 
@@ -72,16 +77,28 @@ class Calibrator(keras.layers.Layer):
         self._reset()
         if self.method == "none" or len(np.unique(labels)) < 2:
             return False
-        logits = np.asarray(logits, np.float64)
+        terms = np.asarray(terms, np.float64)
         if self.method == "isotonic":
-            return self._fit_isotonic(logits, labels, weights)
+            return self._fit_isotonic(terms.sum(axis=-1), labels, weights)
+        if self.method == "temperature":
+            terms = terms.sum(axis=-1, keepdims=True)
         has_offset = self.method == "platt"
-        fitted = LogisticRegression(C=np.inf, fit_intercept=has_offset)
-        fitted.fit(logits[:, None], labels, weights)
-        slope, offset = fitted.coef_[0, 0], fitted.intercept_[0] if has_offset else 0.0
-        if slope <= 0:
+        used = np.flatnonzero(np.ptp(terms, axis=0) > 0)  # a constant is the offset's
+        while len(used):
+            fitted = LogisticRegression(C=np.inf, fit_intercept=has_offset)
+            fitted.fit(terms[:, used], labels, weights)
+            if (fitted.coef_[0] > 0).all():
+                break
+            used = used[fitted.coef_[0] > 0]
+        else:
             return False
-        self.line.assign([slope, offset])
+        if has_offset:
+            slopes = np.zeros(self.slopes.shape)
+            slopes[used] = fitted.coef_[0]
+            self.offset.assign(_rounded(fitted.intercept_[0]))
+        else:
+            slopes = np.full(self.slopes.shape, fitted.coef_[0, 0])
+        self.slopes.assign(_rounded(slopes))
         return True
 
     def _fit_isotonic(
@@ -115,11 +132,11 @@ class Calibrator(keras.layers.Layer):
         return tf.reshape(log_odds, tf.shape(logits))
 
     def _reset(self) -> None:
-        self.line.assign([1.0, 0.0])
+        self.slopes.assign(tf.ones_like(self.slopes))
+        self.offset.assign(0.0)
         self.num_knots.assign(0)
 
 
-def _identity(shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
-    """Slope 1 and offset 0."""
-    del shape
-    return tf.constant([1.0, 0.0], dtype or tf.float32)
+def _rounded(values: np.ndarray) -> np.ndarray:
+    """Rounds to about six digits: a solver's last ones differ from run to run."""
+    return np.round(values, 6)

@@ -24,6 +24,8 @@ NUM_POSITIONS = 100
 
 
 _TIE_WEIGHT = 1e-3
+_NUM_SHALLOW_TERMS = 2
+"""The click logit's terms beside that of the layers: the position and the item's past."""
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,11 @@ class RankingModel(keras.layers.Layer):
             name="value_scale",
         )
         self.calibrators = {
-            name: Calibrator(config.calibration.method, name=f"calibration_{name}")
+            name: Calibrator(
+                config.calibration.method,
+                num_terms=1 + _NUM_SHALLOW_TERMS if name == CLICK else 1,
+                name=f"calibration_{name}",
+            )
             for name in self.head_names
             if self.is_probability(name)
         }
@@ -204,8 +210,9 @@ class RankingModel(keras.layers.Layer):
             training: Whether dropout is active.
 
         Returns:
-            float32 [n, num_heads]: before calibration, logits of sigmoid heads and standardised
-            values of linear ones, in the order of `head_names`.
+            float32 [n, num_outputs], before calibration: logits of sigmoid heads and standardised
+            values of linear ones, in the order of `head_names`; then the terms of the click logit
+            that the layers have no part in, for the position and for the item's past.
         """
         request_part = self._request_part(requests)
         pair_part = self._pair_part(requests, pairs)
@@ -221,13 +228,39 @@ class RankingModel(keras.layers.Layer):
             hidden = tf.concat([hidden, crossed], axis=-1)
         logits = self.logit(hidden)
         row = tf.clip_by_value(tf.cast(pairs.position, tf.int32), 0, NUM_POSITIONS - 1)
-        start = tf.gather(self.position_bias, row)
+        position = tf.gather(self.position_bias, row)
+        past = tf.zeros_like(position)
         if pairs.statistics is not None:
-            start += self.log_odds_weight * pairs.statistics[:, 0]
-        return tf.concat([logits[:, :1] + start[:, None], logits[:, 1:]], axis=-1)
+            past = self.log_odds_weight * pairs.statistics[:, 0]
+        click = logits[:, 0] + position + past
+        return tf.concat([click[:, None], logits[:, 1:], position[:, None], past[:, None]], axis=-1)
+
+    @property
+    def num_outputs(self) -> int:
+        """How many numbers `score` returns for a pair."""
+        return len(self.head_names) + _NUM_SHALLOW_TERMS
+
+    def terms(self, outputs: tf.Tensor, head: str) -> tf.Tensor:
+        """Takes the logit of a sigmoid head apart.
+
+        Args:
+            outputs: float32 [n, num_outputs], from `score`.
+            head: Its name.
+
+        Returns:
+            float32 [n, num_terms], what the head's calibrator reads. Their sum is the logit: of a
+            click, the layers' part, that of the position and that of the item's past; of others,
+            the one.
+        """
+        logit = outputs[:, self.head_names.index(head)]
+        if head != CLICK:
+            return logit[:, None]
+        shallow = outputs[:, len(self.head_names) :]
+        layers = logit - tf.reduce_sum(shallow, axis=-1)
+        return tf.concat([layers[:, None], shallow], axis=-1)
 
     def predict(self, outputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Turns what `score` returns, [n, num_heads], into answers.
+        """Turns what `score` returns, [n, num_outputs], into answers.
 
         Returns:
             By head, float32 [n]: calibrated log odds of sigmoid heads, values of linear ones (a
@@ -237,7 +270,7 @@ class RankingModel(keras.layers.Layer):
         for number, name in enumerate(self.head_names):
             output = outputs[:, number]
             if self.is_probability(name):
-                answers[name] = self.calibrators[name](output)
+                answers[name] = self.calibrators[name](self.terms(outputs, name))
                 continue
             value = self.value_scale[number, 0] + self.value_scale[number, 1] * output
             is_time = self.config.heads[name].value == "watch_time"
@@ -245,15 +278,15 @@ class RankingModel(keras.layers.Layer):
         return answers
 
     def click_order(self, outputs: tf.Tensor) -> tf.Tensor:
-        """Returns float32 [n], calibrated click log odds that order pairs as raw logits do.
+        """Returns float32 [n], calibrated click log odds without ties that the logits do not have.
 
         A calibration in steps gives many pairs the same probability. A thousandth of the raw logit
         keeps their order, and is too little to change that of others.
         """
-        raw = outputs[:, 0]
         calibrator = self.calibrators[CLICK]
         in_steps = calibrator.method == "isotonic"
-        return calibrator(raw) + (_TIE_WEIGHT * raw if in_steps else 0.0)
+        log_odds = calibrator(self.terms(outputs, CLICK))
+        return log_odds + (_TIE_WEIGHT * outputs[:, 0] if in_steps else 0.0)
 
     def _request_part(self, requests: RequestInputs) -> tf.Tensor:
         parts = [*self.request_features(requests.features)]

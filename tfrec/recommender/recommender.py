@@ -294,7 +294,7 @@ class Recommender(keras.layers.Layer):
         history: tf.Tensor,
         items: tf.Tensor,
     ) -> tf.Tensor:
-        """Runs the ranking model over items, int32 [batch, n]; float32 [batch * n, num_heads]."""
+        """Runs the ranking model over items, int32 [batch, n]; float32 [batch * n, outputs]."""
         batch, count = tf.shape(items)[0], tf.shape(items)[1]
         flat = tf.reshape(items, [-1])
         past, is_event, vectors, statistics = None, None, None, None

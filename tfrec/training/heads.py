@@ -93,7 +93,7 @@ def head_losses(model: RankingModel, outputs: tf.Tensor, targets: tf.Tensor) -> 
 
     Args:
         model: Heads and scales.
-        outputs: float32 [n, num_heads].
+        outputs: float32 [n, num_outputs], from `RankingModel.score`.
         targets: float32 [n, num_heads - 1], NaN where unknown.
     """
     total = tf.constant(0.0)

@@ -13,7 +13,13 @@ from scipy.special import expit, logit
 from tfrec.config import Config
 from tfrec.config.retrieval import Schedule
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables, epoch_batches, num_batches, trim_front
+from tfrec.features.batches import (
+    InputTables,
+    batch_signature,
+    epoch_batches,
+    num_batches,
+    trim_front,
+)
 from tfrec.features.item_statistics import ItemStatistics
 from tfrec.metrics.ranking import ranking_metrics
 from tfrec.metrics.retrieval import top_items
@@ -101,9 +107,7 @@ class PairScorer:
         self._items = None if embeddings is None else tf.constant(embeddings.items)
         self._requests = None if embeddings is None else tf.constant(embeddings.requests)
         self._outputs = tf.function(
-            lambda batch: self.outputs(batch, training=False),
-            reduce_retracing=True,
-            autograph=False,
+            lambda batch: self.outputs(batch, training=False), autograph=False
         )
 
     def batch(
@@ -139,7 +143,7 @@ class PairScorer:
         return batch
 
     def outputs(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
-        """Predicts a batch; float32 [n, num_heads], see `RankingModel.score`."""
+        """Predicts a batch; float32 [n, num_outputs], see `RankingModel.score`."""
         item = batch[Batch.ITEM_INDEX]
         request_vectors = item_vectors = history = is_event = None
         if self._items is not None:
@@ -171,12 +175,17 @@ class PairScorer:
         )
 
     def raw(self, rows: RankedRows) -> np.ndarray:
-        """Predicts all of `rows`; float32 [n, num_heads], see `RankingModel.score`."""
+        """Predicts all of `rows`; float32 [n, num_outputs], see `RankingModel.score`."""
         grouped = RowsByRequest(rows)
-        found = np.zeros((len(rows), len(self.model.head_names)), np.float32)
-        for block in grouped.blocks(_BLOCK) if len(rows) else []:
+        found = np.zeros((len(rows), self.model.num_outputs), np.float32)
+        if not len(rows):
+            return found
+        signature = batch_signature(self.batch(rows, grouped, np.arange(0)))
+        predict = self._outputs.get_concrete_function(signature)
+        for block in grouped.blocks(_BLOCK):
             at, _ = grouped.rows_of(block)
-            found[at] = self._outputs(self.batch(rows, grouped, block)).numpy()
+            batch = self.batch(rows, grouped, block)
+            found[at] = predict({n: tf.constant(values) for n, values in batch.items()}).numpy()
         return found
 
     def logits(self, rows: RankedRows) -> np.ndarray:
@@ -269,7 +278,13 @@ def train_ranking(
         [Group(model.trainable_variables, schedule, weight_decay=settings.weight_decay)]
     )
 
-    @tf.function(reduce_retracing=True, autograph=False)
+    def gather(chosen: np.ndarray) -> dict[str, np.ndarray]:
+        batch = scorer.batch(rows, grouped, chosen)
+        if targets is not None:
+            batch[Batch.TARGETS] = targets[grouped.rows_of(chosen)[0]]
+        return batch
+
+    @tf.function(input_signature=[batch_signature(gather(np.arange(0)))], autograph=False)
     def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
             outputs = scorer.outputs(batch, training=True)
@@ -280,12 +295,6 @@ def train_ranking(
                 loss += head_losses(model, outputs, batch[Batch.TARGETS])
         optimizer.apply(tape.gradient(loss, optimizer.weights))
         return {"loss": loss}
-
-    def gather(chosen: np.ndarray) -> dict[str, np.ndarray]:
-        batch = scorer.batch(rows, grouped, chosen)
-        if targets is not None:
-            batch[Batch.TARGETS] = targets[grouped.rows_of(chosen)[0]]
-        return batch
 
     def batches(number: int, first_step: int) -> tf.data.Dataset:
         every = np.arange(len(grouped))
@@ -326,4 +335,5 @@ def calibrate(
             continue
         labels = rows.label if number == 0 else targets[:, number - 1]  # type: ignore[index]
         known = ~np.isnan(labels)
-        model.calibrators[name].fit(outputs[known, number], labels[known], rows.weights[known])
+        terms = model.terms(tf.constant(outputs[known]), name).numpy()
+        model.calibrators[name].fit(terms, labels[known], rows.weights[known])
