@@ -29,13 +29,18 @@ from tfrec.stages import CHECKPOINTS, Stage, StageRunner, file_stamps, read_fing
 if TYPE_CHECKING:
     from tfrec.candidates.order import ListOrder
     from tfrec.candidates.sources import CandidateSources
+    from tfrec.encoders.bert import TextEncoder
     from tfrec.features.batches import InputTables
     from tfrec.models.ranking import RankingModel
     from tfrec.models.retrieval import RetrievalModel
     from tfrec.recommender import Recommender
     from tfrec.training.candidate_lists import CandidateLists
+    from tfrec.training.embedder import Embedder
     from tfrec.training.loop import History
     from tfrec.training.ranking import Embeddings, PairScorer
+
+RANKING_TOWERS = "ranking/towers"
+"""The folder, within that of a run, of towers that were trained further with the ranking model."""
 
 
 class Pipeline:
@@ -103,8 +108,14 @@ class Pipeline:
         data, config = self.data, self.config
         embeddings = self._embeddings()
         has_towers = embeddings is not None
+        retrieval = own_towers = ranked = None
+        if has_towers:
+            retrieval = self._trained_retrieval(self._retrieving)
+            if self._ranking != self._retrieving:
+                own_towers = self._trained_retrieval(self._ranking, retrieval.encoder)
+                ranked = self._embeddings(self._ranking)
         return Recommender(
-            self._trained_retrieval() if has_towers else None,
+            retrieval,
             self._trained_ranking(),
             load_index(self.folder / "index") if has_towers else None,
             Catalogue(
@@ -114,6 +125,7 @@ class Pipeline:
                 user_ids=data.users[Columns.USER_ID].to_list(),
                 user_id_rows=data.user_id_rows,
                 item_embeddings=None if embeddings is None else embeddings.items,
+                ranked_embeddings=None if ranked is None else ranked.items,
             ),
             Inputs(
                 user_text=config.data.users.text,
@@ -125,6 +137,7 @@ class Pipeline:
             vocabulary=self._vocabulary() if has_towers else [],
             max_item_tokens=config.text.max_item_tokens,
             max_query_tokens=config.text.max_query_tokens,
+            ranking_towers=own_towers,
             sources=self._sources() if has_towers else None,
             order=self._order() if has_towers else None,
             k=config.export.k,
@@ -181,7 +194,8 @@ class Pipeline:
                 config.evaluation.remove_seen,
             ),
         ]
-        index = stage("index", "retrieval", self._build_index, config.index)
+        finds = "ranking" if config.ranking.towers == "shared" else "retrieval"
+        index = stage("index", finds, self._build_index, config.index)
         candidates = stage("candidates", "tokens", self._build_candidates, config.candidates)
         last = towers[-1].name if self.has_towers else prepare.name
         ranking = stage("ranking", last, self._train_ranking, config.ranking)
@@ -265,7 +279,7 @@ class Pipeline:
 
     def _train_retrieval(self, folder: Path) -> None:
         from tfrec.encoders.adaptation import adapt
-        from tfrec.training.checkpoint import load_variables, save_arrays, save_variables
+        from tfrec.training.checkpoint import load_variables
         from tfrec.training.embedder import Embedder
         from tfrec.training.retrieval import train_retrieval
         from tfrec.training.strategy import make_replicas
@@ -284,13 +298,7 @@ class Pipeline:
         )
         embedder = Embedder(model, tables, live=False)
         embedder.renew_cache()
-        items = embedder.catalogue()
-        requests = embedder.requests(np.arange(data.contexts.height), items)
-        save_variables(folder / "model.npz", model.variables)
-        save_arrays(
-            folder / "embeddings.npz",
-            {"items": items, "requests": requests, "temperature": np.array(model.temperature)},
-        )
+        items = self._save_towers(folder, embedder)
         write_projector(
             folder / "tensorboard",
             items[1:],
@@ -301,14 +309,27 @@ class Pipeline:
 
     def _train_ranking(self, folder: Path) -> None:
         from tfrec.training.checkpoint import save_variables
+        from tfrec.training.embedder import Embedder
         from tfrec.training.ranking import train_ranking
 
         self._start_tensorflow()
-        model = self._new_ranking()
+        model, tables, towers = self._new_ranking(), self._tables(), None
+        if self.config.ranking.trains_towers:
+            towers = Embedder(self._trained_retrieval("retrieval"), tables, live=False)
+            towers.renew_cache()
         history = train_ranking(
-            model, self.data, self._tables(), self._embeddings(), self.config, folder / CHECKPOINTS
+            model,
+            self.data,
+            tables,
+            self._embeddings("retrieval") if self.has_towers else None,
+            self.config,
+            folder / CHECKPOINTS,
+            towers,
         )
         save_variables(folder / "model.npz", model.variables)
+        if towers is not None:
+            (folder / "towers").mkdir(exist_ok=True)
+            self._save_towers(folder / "towers", towers)
         _write_history(folder, history)
 
     def _build_candidates(self, folder: Path) -> None:
@@ -433,12 +454,37 @@ class Pipeline:
             time_gaps=history.time_gaps,
         )
 
-    def _embeddings(self) -> Embeddings | None:
+    @property
+    def _retrieving(self) -> str:
+        """The folder, within that of the run, of the towers that find candidates."""
+        return RANKING_TOWERS if self.config.ranking.towers == "shared" else "retrieval"
+
+    @property
+    def _ranking(self) -> str:
+        """The folder, within that of the run, of the towers that the ranking model reads."""
+        return RANKING_TOWERS if self.config.ranking.trains_towers else "retrieval"
+
+    def _save_towers(self, folder: Path, embedder: Embedder) -> np.ndarray:
+        """Writes towers and all embeddings; returns those of items."""
+        from tfrec.training.checkpoint import save_arrays, save_variables
+
+        items = embedder.catalogue()
+        requests = embedder.requests(np.arange(self.data.contexts.height), items)
+        save_variables(folder / "model.npz", embedder.model.variables)
+        temperature = np.array(embedder.model.temperature)
+        save_arrays(
+            folder / "embeddings.npz",
+            {"items": items, "requests": requests, "temperature": temperature},
+        )
+        return items
+
+    def _embeddings(self, towers: str | None = None) -> Embeddings | None:
+        """Reads the embeddings of the towers that find candidates, or of those in a folder."""
         from tfrec.training.ranking import Embeddings
 
         if not self.has_towers:
             return None
-        with np.load(self.folder / "retrieval" / "embeddings.npz") as saved:
+        with np.load(self.folder / (towers or self._retrieving) / "embeddings.npz") as saved:
             return Embeddings(saved["items"], saved["requests"], float(saved["temperature"]))
 
     def _new_backbone(self) -> Any:
@@ -452,7 +498,7 @@ class Pipeline:
             dropout=self.config.encoder.dropout,
         )
 
-    def _new_retrieval(self) -> RetrievalModel:
+    def _new_retrieval(self, encoder: TextEncoder | None = None) -> RetrievalModel:
         import keras
 
         from tfrec.encoders.bert import TextEncoder
@@ -465,7 +511,7 @@ class Pipeline:
             keras.config.set_dtype_policy("mixed_bfloat16")
         try:
             return RetrievalModel(
-                TextEncoder(self._new_backbone(), self.config.encoder.pooling),
+                encoder or TextEncoder(self._new_backbone(), self.config.encoder.pooling),
                 num_item_ids=int(data.item_id_rows.max()),
                 num_user_ids=int(data.user_id_rows.max()),
                 item_features=data.item_features,
@@ -478,13 +524,15 @@ class Pipeline:
         finally:
             keras.config.set_dtype_policy(policy)
 
-    def _trained_retrieval(self) -> RetrievalModel:
+    def _trained_retrieval(self, towers: str, encoder: TextEncoder | None = None) -> RetrievalModel:
+        """Reads the towers of a folder; with `encoder` for their own, which equals it."""
         from tfrec.encoders.adaptation import adapt
         from tfrec.training.checkpoint import load_variables
 
-        model, settings = self._new_retrieval(), self.config.encoder
-        adapt(model.encoder, settings.adaptation, settings.trained_layers, settings.lora_rank)
-        load_variables(self.folder / "retrieval" / "model.npz", model.variables)
+        model, settings = self._new_retrieval(encoder), self.config.encoder
+        if encoder is None:
+            adapt(model.encoder, settings.adaptation, settings.trained_layers, settings.lora_rank)
+        load_variables(self.folder / towers / "model.npz", model.variables)
         return model
 
     def _pair_scorer(self) -> PairScorer:
@@ -493,7 +541,7 @@ class Pipeline:
         return PairScorer(
             self._trained_ranking(),
             self._tables(),
-            self._embeddings(),
+            self._embeddings(self._ranking),
             live_statistics(self.data, self.config),
         )
 

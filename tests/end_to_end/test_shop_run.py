@@ -25,6 +25,7 @@ from tfrec.export.signatures import build_signatures
 from tfrec.pipeline import Pipeline
 from tfrec.recommender import Recommender
 from tfrec.serving.saved_recommender import SavedRecommender
+from tfrec.training.ranked_rows import RankedRows
 
 pytestmark = pytest.mark.slow
 
@@ -431,6 +432,43 @@ def kill_when(appears: Path, command: list[str], cwd: Path) -> None:
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
+
+
+@pytest.mark.parametrize("kind", ["tuned", "shared"])
+def test_towers_trained_with_the_ranking_model_answer_alike_in_training_and_in_the_export(
+    run, tmp_path, kind
+):
+    overrides = [*make_overrides(tmp_path), f"ranking.towers={kind}", "ranking.epochs=1"]
+    lines: list[str] = []
+    pipeline = Pipeline(
+        load_config(CONFIG, overrides), announce=lines.append, donors=[run.pipeline.folder]
+    )
+    pipeline.run()
+    before, after = (
+        load_arrays(pipeline.folder / folder / "embeddings.npz")
+        for folder in ("retrieval", "ranking/towers")
+    )
+    assert np.abs(after["items"] - before["items"]).max() > 1e-3
+    saved = SavedRecommender(tmp_path / "models" / "shop")
+    contexts = np.random.default_rng(1).choice(pipeline.data.contexts.height, 50)
+    request = raw_requests(pipeline.data, pipeline.config, contexts)
+    # What finds candidates is the towers of retrieval, unless they are shared.
+    finding = before if kind == "tuned" else after
+    vectors = saved.call("encode_user", request)["embedding"]
+    np.testing.assert_allclose(vectors, finding["requests"][contexts], atol=1e-4)
+    items = np.random.default_rng(2).integers(0, pipeline.data.num_items, len(contexts))
+    item_ids = pipeline.data.items["item_id"].to_numpy()[items].astype(object)[:, None]
+    answer = saved.call("rank", request | {"item_id": item_ids})
+    rows = RankedRows(
+        context=contexts.astype(np.int32),
+        item_index=(items + 1).astype(np.int32),
+        label=np.zeros(len(items), np.float32),
+        position=np.ones(len(items), np.int32),
+        example=np.zeros(len(items), np.int64),
+        log_rate=np.zeros(len(items), np.float32),
+    )
+    wanted = pipeline._pair_scorer().probabilities(rows)
+    np.testing.assert_allclose(answer["probability"][:, 0], wanted, atol=1e-4)
 
 
 def load_arrays(path: Path) -> dict[str, np.ndarray]:

@@ -1,18 +1,31 @@
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pytest
+import tensorflow as tf
+from small_model import small_model
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.environment import start_tensorflow
 from tfrec.features.batches import InputTables
 from tfrec.models.ranking import RankingModel
+from tfrec.schema import Batch
+from tfrec.training.embedder import Embedder
 from tfrec.training.loop import History
 from tfrec.training.ranked_rows import ranked_rows, training_rows
-from tfrec.training.ranking import Embeddings, PairScorer, RowsByRequest, train_ranking
+from tfrec.training.ranking import (
+    Embeddings,
+    PairScorer,
+    RowsByRequest,
+    Vectors,
+    click_softmax,
+    tower_weights,
+    train_ranking,
+)
 
 DIM = 8
 
@@ -34,7 +47,12 @@ def embeddings(data: PreparedData) -> Embeddings:
 
 
 def train(
-    data: PreparedData, tables: InputTables, embeddings: Embeddings, config: Config, folder: Path
+    data: PreparedData,
+    tables: InputTables,
+    embeddings: Embeddings,
+    config: Config,
+    folder: Path,
+    towers: Embedder | None = None,
 ) -> tuple[History, list[np.ndarray], RankingModel]:
     start_tensorflow(config.seed)
     model = RankingModel(
@@ -42,12 +60,12 @@ def train(
         [*data.user_features, *data.context_features],
         config.ranking,
         num_items=data.num_items,
-        embedding_dim=DIM,
+        embedding_dim=embeddings.items.shape[1],
         max_history=data.max_history,
         num_statistics=1,
     )
     folder.mkdir(exist_ok=True)
-    history = train_ranking(model, data, tables, embeddings, config, folder)
+    history = train_ranking(model, data, tables, embeddings, config, folder, towers)
     return history, [variable.numpy() for variable in model.variables], model
 
 
@@ -77,6 +95,91 @@ def test_training_killed_within_rounds_and_resumed_is_bit_equal(
     assert history == wanted_history
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+@pytest.fixture
+def make_towers(data, tables, vocabulary, config) -> Callable[[], Embedder]:
+    def make() -> Embedder:
+        embedder = Embedder(small_model(data, vocabulary, config), tables, live=False)
+        embedder.renew_cache()
+        return embedder
+
+    return make
+
+
+def embeddings_of(data: PreparedData, towers: Embedder) -> Embeddings:
+    items = towers.catalogue()
+    return Embeddings(items, towers.requests(np.arange(data.contexts.height), items))
+
+
+def test_live_towers_score_as_their_finished_embeddings(
+    make_towers, data, tables, config, tmp_path
+):
+    towers = make_towers()
+    embeddings = embeddings_of(data, towers)
+    _, _, model = train(data, tables, embeddings, config, tmp_path)
+    rows = ranked_rows(data, "test", config)
+    finished, live = (
+        PairScorer(model, tables, embeddings),
+        PairScorer(model, tables, None, None, towers),
+    )
+    np.testing.assert_allclose(live.raw(rows), finished.raw(rows), atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["tuned", "shared"])
+def test_towers_are_trained_along_and_resumed_bit_equal(
+    make_towers, data, tables, config, make_config, tmp_path, killed_at, kind
+):
+    ranking = config.ranking.model_dump() | {
+        "towers": kind, "tower_learning_rate": 0.01, "epochs": 1
+    }  # fmt: skip
+    config = make_config(ranking=ranking)
+    towers = make_towers()
+    embeddings = embeddings_of(data, towers)
+    before = [variable.numpy() for variable in towers.model.variables]
+    history, weights, _ = train(data, tables, embeddings, config, tmp_path / "whole", towers)
+    wanted = [variable.numpy() for variable in towers.model.variables]
+    is_changed = {
+        variable.path: bool((one != other).any())
+        for variable, one, other in zip(towers.model.variables, before, wanted, strict=True)
+    }
+    of_encoder = {variable.path for variable in towers.model.encoder.variables}
+    assert not any(is_changed[path] for path in of_encoder)
+    of_towers = {weight.path for weight in tower_weights(towers.model)}
+    assert all(is_changed[path] for path in of_towers), is_changed
+
+    resumed = make_towers()
+    with killed_at(2):
+        train(data, tables, embeddings, config, tmp_path / "killed", resumed)
+    resumed = make_towers()
+    again, got, _ = train(data, tables, embeddings, config, tmp_path / "killed", resumed)
+    assert again == history
+    for one, other in zip(got, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    for variable, value in zip(resumed.model.variables, wanted, strict=True):
+        np.testing.assert_array_equal(variable.numpy(), value)
+
+
+def test_softmax_over_clicked_items_equals_its_definition():
+    rng = np.random.default_rng(0)
+    users, items = rng.normal(size=(2, 4)), rng.normal(size=(5, 4))
+    request, label, item = [0, 0, 0, 1, 1], [1, 0, 1, 1, 0], [3, 4, 5, 3, 6]
+    shares, temperature = np.array([0, 0, 0, 0.5, 0, 0.2, 0.1]), 0.5
+    batch = {
+        Batch.LABEL: tf.constant(label, tf.float32),
+        Batch.ITEM_INDEX: tf.constant(item),
+        Batch.REQUEST_ROW: tf.constant(request),
+    }
+    vectors = Vectors(tf.constant(users, tf.float32), tf.constant(items, tf.float32))
+    got = click_softmax(batch, vectors, tf.constant(shares, tf.float32), tf.constant(temperature))
+    losses = []
+    clicked = [n for n in range(5) if label[n]]
+    for one in clicked:
+        scores = users[request[one]] @ items.T / temperature
+        others = [n for n in clicked if request[n] != request[one] and item[n] != item[one]]
+        total = sum(np.exp(scores[n]) / (3 * shares[item[n]]) for n in others)
+        losses.append(np.log(np.exp(scores[one]) + total) - scores[one])
+    assert float(got) == pytest.approx(np.mean(losses), rel=1e-4)
 
 
 def test_weights_hold_the_state_of_dropout(whole):

@@ -59,9 +59,16 @@ class Calibration(Section):
 class Ranking(Section):
     """The ranking model: an MLP with a sigmoid output, on the towers or on tables alone."""
 
-    towers: Literal["none", "frozen"] = "frozen"
-    """What it reads of the towers. ``frozen``: their embeddings. ``none``: nothing; retrieval is
-    left out and all items are candidates."""
+    towers: Literal["none", "frozen", "tuned", "shared"] = "frozen"
+    """What it reads of the towers. ``frozen``: their finished embeddings. ``tuned``: those of a
+    copy of the towers, which the loss of the clicks trains further; retrieval keeps its own.
+    ``shared``: the towers are trained further by that loss and an in-batch softmax over the clicked
+    items together, and serve both. ``none``: nothing; retrieval is left out and all items are
+    candidates. BERT itself stays as retrieval left it."""
+    tower_learning_rate: PositiveFloat = 1e-4
+    """Of tuned and shared towers."""
+    retrieval_loss_weight: Annotated[float, Field(ge=0)] = 1.0
+    """What the softmax counts beside the loss of the clicks, with shared towers."""
     hidden: list[PositiveInt] = Field(default=[128, 64], min_length=1)
     cross_layers: Annotated[int, Field(ge=0)] = 0
     """DCN-v2 cross layers beside the MLP."""
@@ -91,6 +98,11 @@ class Ranking(Section):
     wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone. By
     default the weights of both, and of what each source of candidates says, are learned from what
     validation requests chose."""
+
+    @property
+    def trains_towers(self) -> bool:
+        """Whether towers learn from the loss of the clicks."""
+        return self.towers in ("tuned", "shared")
 
     @model_validator(mode="after")
     def _check_towers(self) -> Ranking:

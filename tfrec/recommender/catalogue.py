@@ -21,6 +21,7 @@ class Catalogue:
         user_ids: Outside ids of the known users.
         user_id_rows: int32 [num_users + 1].
         item_embeddings: float32 [n + 1, embedding_dim], row 0 zeros; None without towers.
+        ranked_embeddings: The same from the ranking model's own towers; None where it has none.
     """
 
     item_ids: Sequence[str]
@@ -29,6 +30,7 @@ class Catalogue:
     user_ids: Sequence[str]
     user_id_rows: np.ndarray
     item_embeddings: np.ndarray | None = None
+    ranked_embeddings: np.ndarray | None = None
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,8 @@ class Recommender(keras.layers.Layer):
         vocabulary: WordPiece tokens.
         max_item_tokens: Longest item text.
         max_query_tokens: Longest request text.
+        ranking_towers: Towers of the ranking model's own, with the encoder of `retrieval`; None: it
+            reads those of retrieval.
         sources: Where candidates come from; None without towers.
         order: What candidates are sorted by; None: click log-odds.
         k: Items in an answer.
@@ -81,6 +83,7 @@ class Recommender(keras.layers.Layer):
         vocabulary: Sequence[str],
         max_item_tokens: int,
         max_query_tokens: int,
+        ranking_towers: RetrievalModel | None = None,
         sources: CandidateSources | None,
         order: ListOrder | None,
         k: int,
@@ -89,6 +92,7 @@ class Recommender(keras.layers.Layer):
         super().__init__(**kwargs)
         self.retrieval = retrieval
         self.ranking = ranking
+        self.ranking_towers = ranking_towers
         self.index = index
         self.inputs = inputs
         self.num_items = len(catalogue.item_ids)
@@ -99,17 +103,21 @@ class Recommender(keras.layers.Layer):
         self.reader = RequestReader(catalogue, inputs)
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
         self._item_inputs = {name: _table(v) for name, v in catalogue.item_inputs.items()}
+        self._max_item_tokens = max_item_tokens
+        self._max_query_tokens = max_query_tokens
         if retrieval is not None and catalogue.item_embeddings is not None:
-            self._max_item_tokens = max_item_tokens
-            self._max_query_tokens = max_query_tokens
             self.tokenizer = build_tokenizer(vocabulary)
             self._item_id_rows = _table(catalogue.item_id_rows)
             self._item_embeddings = _table(catalogue.item_embeddings)
+            self._ranked_embeddings = self._item_embeddings
+        if ranking_towers is not None and catalogue.ranked_embeddings is not None:
+            self._ranked_embeddings = _table(catalogue.ranked_embeddings)
         self.built = True
 
     def encode_user(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Embeds requests; float32 [batch, embedding_dim]."""
-        return self._encode_user(request, self.reader.item_indices(request[Tensors.HISTORY]))
+        history = self.reader.item_indices(request[Tensors.HISTORY])
+        return self._encode_user(request, history, self._request_text(request))
 
     def encode_item(self, item: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Embeds items from their text and features, known or new; [batch, embedding_dim]."""
@@ -130,7 +138,8 @@ class Recommender(keras.layers.Layer):
             several sources in the order of their fused list), padded with "" and 0.
         """
         history = self.reader.item_indices(request[Tensors.HISTORY])
-        found = self._find(request, self._encode_user(request, history), history)
+        users = self._encode_user(request, history, self._request_text(request))
+        found = self._find(request, users, history)
         items, scores = _pad_columns([found.items, found.scores], self.num_candidates)
         return {Tensors.ITEM_ID: tf.gather(self._item_ids, items), Tensors.SCORE: scores}
 
@@ -143,12 +152,13 @@ class Recommender(keras.layers.Layer):
         """
         items = self.reader.item_indices(request[Tensors.ITEM_ID])
         history = self.reader.item_indices(request[Tensors.HISTORY])
-        answer, users = {}, None
+        answer, users, text = {}, None, None
         if self.retrieval is not None:
-            users = self._encode_user(request, history)
+            text = self._request_text(request)
+            users = self._encode_user(request, history, text)
             vectors = tf.gather(self._item_embeddings, items)
             answer[Tensors.SCORE] = tf.einsum("bd,bnd->bn", users, vectors)
-        outputs = self._score_pairs(request, users, history, items)
+        outputs = self._score_pairs(request, text, users, history, items)
         return answer | self._answers(outputs, tf.shape(items))
 
     def recommend(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -161,16 +171,17 @@ class Recommender(keras.layers.Layer):
             item, with commas between.
         """
         history = self.reader.item_indices(request[Tensors.HISTORY])
-        users = None
+        users = text = None
         numbers: dict[str, tf.Tensor] = {}
         texts: dict[str, tf.Tensor] = {}
         if self.retrieval is not None:
-            users = self._encode_user(request, history)
+            text = self._request_text(request)
+            users = self._encode_user(request, history, text)
             found = self._find(request, users, history)
             items, numbers[Tensors.SCORE] = found.items, found.scores
         else:
             items = self._all_items(history)
-        outputs = self._score_pairs(request, users, history, items)
+        outputs = self._score_pairs(request, text, users, history, items)
         numbers |= self._answers(outputs, tf.shape(items))
         values = [tf.reshape(self.ranking.click_order(outputs), tf.shape(items))]
         if self.retrieval is not None:
@@ -249,19 +260,33 @@ class Recommender(keras.layers.Layer):
         every = tf.range(1, self.num_items + 1)[None]
         return tf.where(seen[:, 1:] == 0, every, UNKNOWN_INDEX)
 
-    def _encode_user(self, request: Mapping[str, tf.Tensor], history: tf.Tensor) -> tf.Tensor:
+    def _request_text(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
+        """Returns BERT(U), float32 [batch, text_dim]."""
         columns = [*self.inputs.user_text, Tensors.QUERY]
         text = tf.strings.join([request[column] for column in columns], " ")
+        return self._encode_text(text, self._max_query_tokens)
+
+    def _encode_user(
+        self,
+        request: Mapping[str, tf.Tensor],
+        history: tf.Tensor,
+        text: tf.Tensor,
+        for_ranking: bool = False,
+    ) -> tf.Tensor:
+        """Embeds requests, given BERT(U), with the towers of retrieval or of the ranking model."""
+        towers, table = self._towers, self._item_embeddings
+        if for_ranking and self.ranking_towers is not None:
+            towers, table = self.ranking_towers, self._ranked_embeddings
         events = self._recent_events(request, history)
         recent = events[Batch.HISTORY]
-        states = self._towers.read_histories(
-            tf.gather(self._item_embeddings, recent),
+        states = towers.read_histories(
+            tf.gather(table, recent),
             tf.cast(recent != UNKNOWN_INDEX, tf.int32),
             events.get(Batch.HISTORY_KIND),
             events.get(Batch.HISTORY_GAP),
         )
-        return self._towers.embed_requests(
-            self._encode_text(text, self._max_query_tokens),
+        return towers.embed_requests(
+            text,
             self.reader.user_rows(request),
             self.reader.request_features(request),
             states[:, -1],
@@ -290,19 +315,25 @@ class Recommender(keras.layers.Layer):
     def _score_pairs(
         self,
         request: Mapping[str, tf.Tensor],
+        text: tf.Tensor | None,
         users: tf.Tensor | None,
         history: tf.Tensor,
         items: tf.Tensor,
     ) -> tf.Tensor:
-        """Runs the ranking model over items, int32 [batch, n]; float32 [batch * n, outputs]."""
+        """Runs the ranking model over items, int32 [batch, n]; float32 [batch * n, outputs].
+
+        `text` is BERT(U), and `users` the requests' embeddings of retrieval.
+        """
         batch, count = tf.shape(items)[0], tf.shape(items)[1]
         flat = tf.reshape(items, [-1])
         past, is_event, vectors, statistics = None, None, None, None
+        if self.ranking_towers is not None:
+            users = self._encode_user(request, history, text, for_ranking=True)
         if self.retrieval is not None:
-            vectors = tf.gather(self._item_embeddings, flat)
+            vectors = tf.gather(self._ranked_embeddings, flat)
         if self.ranking.attention is not None:
             recent = last_items(history, self._towers.max_history)
-            past, is_event = tf.gather(self._item_embeddings, recent), recent != UNKNOWN_INDEX
+            past, is_event = tf.gather(self._ranked_embeddings, recent), recent != UNKNOWN_INDEX
         if self.ranking.item_statistics.shape[1]:
             statistics = tf.gather(self.ranking.item_statistics, flat)
         return self.ranking.score(
@@ -324,7 +355,8 @@ class Recommender(keras.layers.Layer):
         )
 
     def _encode_text(self, text: tf.Tensor, max_tokens: int) -> tf.Tensor:
-        return self._towers.encoder(pack_tokens(self.tokenizer, text, max_tokens))
+        encoder = self._towers.encoder
+        return encoder(pack_tokens(self.tokenizer, text, max_tokens))
 
 
 def _pad_columns(values: Sequence[tf.Tensor], width: int) -> list[tf.Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -194,3 +194,11 @@ class Embedder:
             for start in progress_bar(starts, desc="encoding texts", disable=len(starts) < 5)
         ]
         return tf.gather(tf.concat(blocks, axis=0), tf.argsort(order))
+
+
+def distinct(uses: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Finds the distinct values of int32 tensors, and where each entry's value is among them."""
+    rows, place = tf.unique(tf.concat([tf.reshape(use, [-1]) for use in uses], axis=0))
+    sizes = [tf.size(use) for use in uses]
+    parts = tf.split(place, sizes, num=len(sizes))
+    return rows, [tf.reshape(part, tf.shape(use)) for part, use in zip(parts, uses, strict=True)]

@@ -25,7 +25,7 @@ from tfrec.losses.queue import EmbeddingQueue
 from tfrec.losses.rating import rating_loss
 from tfrec.losses.sampled_softmax import sampled_softmax
 from tfrec.schema import Batch
-from tfrec.training.embedder import Embedder
+from tfrec.training.embedder import Embedder, distinct
 from tfrec.training.negatives import DrawnNegatives
 from tfrec.training.strategy import Replicas
 
@@ -230,12 +230,12 @@ class Objective:
         """
         history = batch[Batch.HISTORY]
         if self._encode is None:
-            rows, (*places, of_history) = _distinct([*uses, history])
+            rows, (*places, of_history) = distinct([*uses, history])
             text = self._embedder.cached_item_text(rows)
             return [self._embedder.items(rows, text, training=True)], (places, of_history)
-        rows, places = _distinct(uses)
+        rows, places = distinct(uses)
         text = self._encode(trim(tf.gather(self._embedder.tables.item_tokens, rows)))
-        seen, (of_history,) = _distinct([history])
+        seen, (of_history,) = distinct([history])
         tables = [
             self._embedder.items(rows, text, training=True),
             self._embedder.items(seen, self._embedder.cached_item_text(seen), training=True),
@@ -344,11 +344,3 @@ def _one_row_each(
     distinct, place = tf.unique(key)
     first = tf.math.unsorted_segment_min(tf.range(tf.size(key)), place, tf.size(distinct))
     return {name: tf.gather(values, first) for name, values in batch.items()}, place
-
-
-def _distinct(uses: Sequence[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Finds the distinct values of int32 tensors, and where each entry's value is among them."""
-    rows, place = tf.unique(tf.concat([tf.reshape(use, [-1]) for use in uses], axis=0))
-    sizes = [tf.size(use) for use in uses]
-    parts = tf.split(place, sizes, num=len(sizes))
-    return rows, [tf.reshape(part, tf.shape(use)) for part, use in zip(parts, uses, strict=True)]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import keras
 import numpy as np
 import tensorflow as tf
 from scipy.special import expit, logit
@@ -21,10 +22,15 @@ from tfrec.features.batches import (
     trim_front,
 )
 from tfrec.features.item_statistics import ItemStatistics
+from tfrec.losses.log_q import log_expected_counts
+from tfrec.losses.masks import accidental_hits
+from tfrec.losses.sampled_softmax import sampled_softmax
 from tfrec.metrics.ranking import ranking_metrics
 from tfrec.metrics.retrieval import top_items
 from tfrec.models.ranking import PairInputs, RankingModel, RequestInputs
+from tfrec.models.retrieval import RetrievalModel
 from tfrec.schema import UNKNOWN_INDEX, Batch
+from tfrec.training.embedder import Embedder, distinct
 from tfrec.training.heads import head_losses, head_targets, scale_values, start_at_rates
 from tfrec.training.loop import History, Run, fit
 from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
@@ -47,6 +53,23 @@ class Embeddings:
     items: np.ndarray
     requests: np.ndarray
     temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Vectors:
+    """What the towers say of a batch; None where the ranking model does not read it.
+
+    Attributes:
+        requests: float32 [b, embedding_dim].
+        items: float32 [n, embedding_dim].
+        history: float32 [b, length, embedding_dim].
+        is_event: bool [b, length].
+    """
+
+    requests: tf.Tensor | None = None
+    items: tf.Tensor | None = None
+    history: tf.Tensor | None = None
+    is_event: tf.Tensor | None = None
 
 
 class RowsByRequest:
@@ -92,6 +115,8 @@ class PairScorer:
         embeddings: From the finished towers; None where the model reads none.
         statistics: What was known of items at any moment; None: the model's own table serves for
             all moments.
+        towers: Towers that are still trained; their embeddings are computed anew in each batch and
+            take the place of `embeddings`.
     """
 
     def __init__(
@@ -100,14 +125,16 @@ class PairScorer:
         tables: InputTables,
         embeddings: Embeddings | None,
         statistics: ItemStatistics | None = None,
+        towers: Embedder | None = None,
     ) -> None:
         self.model = model
+        self.towers = towers
         self.statistics = statistics
         self.tables = tables
         self._items = None if embeddings is None else tf.constant(embeddings.items)
         self._requests = None if embeddings is None else tf.constant(embeddings.requests)
         self._outputs = tf.function(
-            lambda batch: self.outputs(batch, training=False), autograph=False
+            lambda batch: self.outputs(batch, self.vectors(batch)), autograph=False
         )
 
     def batch(
@@ -136,22 +163,41 @@ class PairScorer:
         }
         if self.statistics is not None:
             batch[Batch.STATISTICS] = self.statistics.live(rows.context[at], rows.item_index[at])
-        if self.model.attention is not None:
+        if self.towers is not None:
+            batch |= self.tables.requests(context)
+        elif self.model.attention is not None:
             batch[Batch.HISTORY] = self.tables.item_histories(context)
         if self.model.config.time_features:
             batch[Batch.TIME] = self.tables.request_seconds(context)
         return batch
 
-    def outputs(self, batch: Mapping[str, tf.Tensor], training: bool) -> tf.Tensor:
+    def vectors(self, batch: Mapping[str, tf.Tensor], training: bool = False) -> Vectors:
+        """Looks up or computes what the towers say of a batch."""
+        item = batch[Batch.ITEM_INDEX]
+        if self.towers is not None:
+            history = batch[Batch.HISTORY]
+            rows, (at_item, at_history) = distinct([item, history])
+            text = self.towers.cached_item_text(rows)
+            table = self.towers.items(rows, text, training=training)
+            table *= tf.cast(rows != UNKNOWN_INDEX, tf.float32)[:, None]
+            past = tf.gather(table, at_history)
+            states = self.towers.read_histories(batch, past, training=training)
+            requests = self.towers.request_embeddings(batch, states[:, -1], training=training)
+            return Vectors(requests, tf.gather(table, at_item), past, history != UNKNOWN_INDEX)
+        if self._items is None:
+            return Vectors()
+        requests = tf.gather(self._requests, batch[Batch.CONTEXT])
+        items = tf.gather(self._items, item)
+        if self.model.attention is None:
+            return Vectors(requests, items)
+        recent = trim_front(batch[Batch.HISTORY])
+        return Vectors(requests, items, tf.gather(self._items, recent), recent != UNKNOWN_INDEX)
+
+    def outputs(
+        self, batch: Mapping[str, tf.Tensor], vectors: Vectors, training: bool = False
+    ) -> tf.Tensor:
         """Predicts a batch; float32 [n, num_outputs], see `RankingModel.score`."""
         item = batch[Batch.ITEM_INDEX]
-        request_vectors = item_vectors = history = is_event = None
-        if self._items is not None:
-            request_vectors = tf.gather(self._requests, batch[Batch.CONTEXT])
-            item_vectors = tf.gather(self._items, item)
-        if self.model.attention is not None:
-            recent = trim_front(batch[Batch.HISTORY])
-            history, is_event = tf.gather(self._items, recent), recent != UNKNOWN_INDEX
         statistics = batch.get(Batch.STATISTICS)
         if statistics is None and self.model.item_statistics.shape[1]:
             statistics = tf.gather(self.model.item_statistics, item)
@@ -159,16 +205,16 @@ class PairScorer:
             RequestInputs(
                 user=batch[Batch.USER_INDEX],
                 features=self.tables.request_features(batch),
-                embedding=request_vectors,
-                history=history,
-                is_event=is_event,
+                embedding=vectors.requests,
+                history=vectors.history,
+                is_event=vectors.is_event,
                 time=batch.get(Batch.TIME),
             ),
             PairInputs(
                 request=batch[Batch.REQUEST_ROW],
                 position=batch[Batch.POSITION],
                 item_features={n: tf.gather(v, item) for n, v in self.tables.item_features.items()},
-                embedding=item_vectors,
+                embedding=vectors.items,
                 statistics=statistics,
             ),
             training=training,
@@ -230,6 +276,7 @@ def train_ranking(
     embeddings: Embeddings | None,
     config: Config,
     checkpoint_folder: Path,
+    towers: Embedder | None = None,
 ) -> History:
     """Trains the model in place and leaves it calibrated, with the weights of the best round.
 
@@ -244,6 +291,8 @@ def train_ranking(
         embeddings: From the finished towers; None where the model reads none.
         config: Section `ranking`, and the seed.
         checkpoint_folder: Where the run keeps its state.
+        towers: The finished towers, their texts encoded, where `ranking.towers` trains them
+            further; they are trained in place.
 
     Returns:
         Loss in training, and AUC and log loss on validation, of each round.
@@ -253,7 +302,7 @@ def train_ranking(
     """
     settings = config.ranking
     statistics = live_statistics(data, config)
-    scorer = PairScorer(model, tables, embeddings, statistics)
+    scorer = PairScorer(model, tables, embeddings, statistics, towers)
     if statistics is not None:
         model.item_statistics.assign(statistics.table())
     elif model.item_statistics.shape[1]:
@@ -274,9 +323,14 @@ def train_ranking(
     steps_per_round = num_batches(len(grouped), batch_size)
     num_steps = steps_per_round * settings.epochs
     schedule = learning_rate(Schedule(), settings.learning_rate, num_steps)
-    optimizer = OptimizerGroups(
-        [Group(model.trainable_variables, schedule, weight_decay=settings.weight_decay)]
-    )
+    groups = [Group(model.trainable_variables, schedule, weight_decay=settings.weight_decay)]
+    trained = list(model.variables)
+    if towers is not None:
+        tower_schedule = learning_rate(Schedule(), settings.tower_learning_rate, num_steps)
+        groups.append(Group(tower_weights(towers.model), tower_schedule, settings.weight_decay))
+        trained += towers.model.variables
+    optimizer = OptimizerGroups(groups)
+    shares = tf.constant(data.item_counts() / max(1, data.item_counts().sum()), tf.float32)
 
     def gather(chosen: np.ndarray) -> dict[str, np.ndarray]:
         batch = scorer.batch(rows, grouped, chosen)
@@ -287,12 +341,17 @@ def train_ranking(
     @tf.function(input_signature=[batch_signature(gather(np.arange(0)))], autograph=False)
     def step(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         with tf.GradientTape() as tape:
-            outputs = scorer.outputs(batch, training=True)
+            vectors = scorer.vectors(batch, training=True)
+            outputs = scorer.outputs(batch, vectors, training=True)
             drawn_logits = outputs[:, 0] - batch[Batch.LOG_RATE]
             losses = tf.nn.sigmoid_cross_entropy_with_logits(batch[Batch.LABEL], drawn_logits)
             loss = tf.reduce_mean(losses)
             if targets is not None:
                 loss += head_losses(model, outputs, batch[Batch.TARGETS])
+            if settings.towers == "shared":
+                temperature = tf.exp(towers.model.log_temperature)  # type: ignore[union-attr]
+                of_retrieval = click_softmax(batch, vectors, shares, temperature)
+                loss += settings.retrieval_loss_weight * of_retrieval
         optimizer.apply(tape.gradient(loss, optimizer.weights))
         return {"loss": loss}
 
@@ -313,13 +372,49 @@ def train_ranking(
         steps_per_round=steps_per_round,
         batches=batches,
         step=step,
-        variables=[*model.variables, *optimizer.variables],
-        weights=model.variables,
+        variables=[*trained, *optimizer.variables],
+        weights=trained,
         validate=validate,
         monitor="-validation_log_loss",
         patience=settings.patience,
     )
     return fit(run, checkpoint_folder)
+
+
+def tower_weights(towers: RetrievalModel) -> list[keras.Variable]:
+    """Returns what is trained further of finished towers: all but the encoder."""
+    of_encoder = {id(weight) for weight in towers.encoder.variables}
+    return [weight for weight in towers.trainable_variables if id(weight) not in of_encoder]
+
+
+def click_softmax(
+    batch: Mapping[str, tf.Tensor], vectors: Vectors, shares: tf.Tensor, temperature: tf.Tensor
+) -> tf.Tensor:
+    """Computes the softmax loss of a batch's clicked items against each other.
+
+    Other items that the same request clicked are no negatives.
+
+    Args:
+        batch: Labels, items and the requests they belong to.
+        vectors: Of the towers.
+        shares: float32 [num_items + 1], how often each item is a training target.
+        temperature: Divides the dot products.
+
+    Returns:
+        float32 [], see `sampled_softmax`.
+    """
+    is_clicked = batch[Batch.LABEL] > 0
+    item = tf.boolean_mask(batch[Batch.ITEM_INDEX], is_clicked)
+    request = tf.boolean_mask(batch[Batch.REQUEST_ROW], is_clicked)
+    items = tf.boolean_mask(vectors.items, is_clicked)
+    users = tf.gather(vectors.requests, request)
+    return sampled_softmax(
+        tf.reduce_sum(users * items, axis=-1) / temperature,
+        tf.matmul(users, items, transpose_b=True) / temperature,
+        weight=tf.ones(tf.shape(item)),
+        is_negative=~(accidental_hits(item, item) | accidental_hits(request, request)),
+        log_expected=log_expected_counts([(tf.size(item), tf.gather(shares, item))]),
+    )
 
 
 def calibrate(

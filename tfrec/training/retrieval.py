@@ -15,7 +15,7 @@ from tqdm import tqdm
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import ConfigError
-from tfrec.features.batches import InputTables, epoch_batches, num_batches
+from tfrec.features.batches import InputTables, batch_signature, epoch_batches, num_batches
 from tfrec.features.packed import PackedSequences
 from tfrec.features.sequences import cut_sequences
 from tfrec.features.user_rows import UserRows
@@ -206,11 +206,7 @@ class _Targets:
 
     def signature(self) -> dict[str, tf.TensorSpec]:
         """Returns name, type and shape of what `gather` gives, any number of units."""
-        empty = self.gather(np.zeros(0, np.int64))
-        return {
-            name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)
-            for name, values in empty.items()
-        }
+        return batch_signature(self.gather(np.zeros(0, np.int64)))
 
     def begin_round(self, embedder: Embedder, number: int, first_step: int) -> None:
         """Finds hard negatives with the model as it is at the beginning of a round.
