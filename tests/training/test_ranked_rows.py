@@ -105,3 +105,17 @@ def test_odds_corrected_by_the_rate_are_those_among_the_whole_catalogue(positive
         np.testing.assert_allclose(minimize(loss, np.zeros(2)).x, truth, atol=0.15)
     naive = LogisticRegression(C=np.inf).fit(design[:, 1:], rows.label)
     assert naive.intercept_[0] > truth[0] + 1  # without the correction it is far off
+
+
+def test_drawn_items_stand_where_shown_ones_do_and_not_where_clicks_are(data, make_config):
+    # Clicks at the first position, everything else further down.
+    examples = data.examples.with_columns(
+        position=pl.when(pl.col("label") == 1).then(1).otherwise(7).cast(pl.Int32)
+    )
+    rows = training_rows(
+        dataclasses.replace(data, examples=examples), config_of(make_config, uniform=6)
+    )
+    is_drawn = rows.example == NOT_LOGGED
+    clicked = rows.label[~is_drawn].mean()
+    assert (rows.position[is_drawn] == 1).mean() == pytest.approx(clicked, abs=0.02)
+    assert clicked < 0.5
