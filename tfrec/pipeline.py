@@ -7,6 +7,7 @@ process or on another machine. TensorFlow is loaded only by a stage that really 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from tfrec.training.embedder import Embedder
     from tfrec.training.loop import History
     from tfrec.training.ranking import Embeddings, PairScorer
+    from tfrec.training.strategy import Replicas
 
 RANKING_TOWERS = "ranking/towers"
 """The folder, within that of a run, of towers that were trained further with the ranking model."""
@@ -65,6 +67,8 @@ class Pipeline:
         self._raw_tables = tables
         self.folder = Path(config.runs) / config.name
         self.model_folder = Path(config.export.folder) / config.name
+        self._announce = announce
+        self._replicas: Replicas | None = None
         self._runner = StageRunner(self.folder, config.to_yaml(), announce, donors)
 
     def run(self, until: str = "export") -> None:
@@ -77,7 +81,28 @@ class Pipeline:
         names = [stage.name for stage in stages]
         if until not in names:
             raise ConfigError(f"stage: wanted one of {', '.join(names)}, got {until!r}.")
-        self._runner.run(stages[: names.index(until) + 1])
+        stages = stages[: names.index(until) + 1]
+        if self.config.retrieval.strategy == "multi_worker" and "retrieval" in names:
+            self._join_workers(stages)
+        if self.works_along:
+            self._runner.work_along(stages, "retrieval")
+        else:
+            self._runner.run(stages)
+
+    def _join_workers(self, stages: list[Stage]) -> None:
+        """Meets the other workers, if there is work for them; before TensorFlow computes."""
+        from tfrec.training.strategy import make_replicas
+
+        if not self._runner.is_published(stages, "retrieval"):
+            self._announce("retrieval: waiting for all workers of TF_CONFIG")
+            self._replicas = make_replicas("multi_worker")
+
+    @property
+    def works_along(self) -> bool:
+        """Whether this process is a further worker, which only shares in training the towers."""
+        if self.config.retrieval.strategy != "multi_worker":
+            return False
+        return not is_chief_of(os.environ.get("TF_CONFIG", ""))
 
     def report(self) -> dict[str, Any]:
         """Returns the numbers of the evaluation stage."""
@@ -285,7 +310,7 @@ class Pipeline:
         from tfrec.training.strategy import make_replicas
         from tfrec.training.tensorboard import write_projector
 
-        replicas = make_replicas(self.config.retrieval.strategy)  # before TensorFlow computes
+        replicas = self._replicas or make_replicas(self.config.retrieval.strategy)
         self._start_tensorflow()
         data, settings = self.data, self.config.encoder
         model = self._new_retrieval()
@@ -296,6 +321,8 @@ class Pipeline:
         history = train_retrieval(
             model, data, tables, self.config, folder / CHECKPOINTS, replicas=replicas
         )
+        if not replicas.is_chief:
+            return
         embedder = Embedder(model, tables, live=False)
         embedder.renew_cache()
         items = self._save_towers(folder, embedder)
@@ -600,6 +627,27 @@ class Pipeline:
         model = self._new_ranking()
         load_variables(self.folder / "ranking" / "model.npz", model.variables)
         return model
+
+
+def is_chief_of(cluster: str) -> bool:
+    """Tells from the value of TF_CONFIG whether this process writes the files of a run.
+
+    The chief does, or the first worker of a cluster without one.
+
+    Raises:
+        ConfigError: It is no JSON object with a task.
+    """
+    if not cluster:
+        return True
+    try:
+        settings = json.loads(cluster)
+        kind, number = settings["task"]["type"], int(settings["task"]["index"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            'TF_CONFIG: wanted {"cluster": {"worker": ["host:port", ...]}, "task": {"type": '
+            f'"worker", "index": 0}}}}, got {cluster!r}.'
+        ) from error
+    return kind == "chief" or (number == 0 and "chief" not in settings.get("cluster", {}))
 
 
 def _write_history(folder: Path, history: History) -> None:

@@ -23,6 +23,7 @@ from typing import Any
 
 from tfrec.errors import ArtefactError
 
+_POLL_SECONDS = 0.5
 _STAGE_FILE = "stage.json"
 _FINGERPRINT_FILE = "fingerprint"
 CHECKPOINTS = "checkpoints"
@@ -82,6 +83,40 @@ class StageRunner:
         with lock_folder(self.folder):
             for number, stage in enumerate(stages, start=1):
                 self._run_one(stage, f"[{number}/{len(stages)}] {stage.name}")
+
+    def is_published(self, stages: list[Stage], name: str) -> bool:
+        """Tells whether a stage's folder holds what it would write now."""
+        for stage in stages:
+            self._fingerprints[stage.name] = self._fingerprint(stage)
+        return _read_stage(self.folder / name / _STAGE_FILE) == self._fingerprints[name]
+
+    def work_along(self, stages: list[Stage], name: str) -> None:
+        """Takes part in one stage of a run that another process, the chief, runs and writes.
+
+        Waits for the stages before it, runs it in the chief's folder, which it must leave to the
+        chief to write, and waits until the chief has published it.
+
+        Args:
+            stages: Of the run, as the chief's.
+            name: Of the stage.
+        """
+        if self.is_published(stages, name):
+            self._announce(f"{name}: unchanged")
+            return
+        (stage,) = [stage for stage in stages if stage.name == name]
+        work = self.folder / f".{name}.partial"
+
+        def is_running() -> bool:
+            return _read_text(work / _FINGERPRINT_FILE) == self._fingerprints[name]
+
+        self._announce(f"{name}: waiting for the chief to come to this stage of {self.folder}")
+        while not is_running():
+            time.sleep(_POLL_SECONDS)
+        self._announce(f"{name}: running along")
+        stage.run(work)
+        while is_running():
+            time.sleep(_POLL_SECONDS)
+        self._announce(f"{name}: done, the chief goes on alone")
 
     def _run_one(self, stage: Stage, title: str) -> None:
         fingerprint = self._fingerprint(stage)

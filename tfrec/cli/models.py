@@ -19,6 +19,8 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     """
     pipeline = open_pipeline(config, overrides)
     pipeline.run()
+    if pipeline.works_along:
+        return
     _show_report(pipeline)
     _show_sample(pipeline.sample())
     version, sample = Path(pipeline.exported_folder()), pipeline.sample()
@@ -35,7 +37,8 @@ def evaluate(config: ConfigPath, overrides: Overrides = None) -> None:
     """Measure the model on the test requests, training first what is missing."""
     pipeline = open_pipeline(config, overrides)
     pipeline.run(until="evaluation")
-    _show_report(pipeline)
+    if not pipeline.works_along:
+        _show_report(pipeline)
 
 
 @app.command()
@@ -43,7 +46,8 @@ def export(config: ConfigPath, overrides: Overrides = None) -> None:
     """Write and verify a SavedModel, running first what is missing."""
     pipeline = open_pipeline(config, overrides)
     pipeline.run()
-    typer.echo(f"Exported and verified: {pipeline.exported_folder()}")
+    if not pipeline.works_along:
+        typer.echo(f"Exported and verified: {pipeline.exported_folder()}")
 
 
 @app.command("cross-validate")
