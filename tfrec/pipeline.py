@@ -652,7 +652,8 @@ def is_chief_of(cluster: str) -> bool:
 
 def _write_history(folder: Path, history: History) -> None:
     _write_json(folder / "history.json", history.rounds)
-    _write_json(folder / "kept.json", history.rounds[history.best_round])
+    kept = history.rounds[history.best_round] if history.rounds else {}
+    _write_json(folder / "kept.json", kept)
 
 
 def _read_json(path: Path) -> Any:
