@@ -129,6 +129,7 @@ class Pipeline:
         """Builds the trained two-stage recommender in memory."""
         from tfrec.index.build import load_index
         from tfrec.recommender import Catalogue, Inputs, Recommender
+        from tfrec.recommender.catalogue import item_filters
 
         data, config = self.data, self.config
         embeddings = self._embeddings()
@@ -151,6 +152,7 @@ class Pipeline:
                 user_id_rows=data.user_id_rows,
                 item_embeddings=None if embeddings is None else embeddings.items,
                 ranked_embeddings=None if ranked is None else ranked.items,
+                **item_filters(data.items, config.filters),
             ),
             Inputs(
                 user_text=config.data.users.text,
@@ -166,6 +168,7 @@ class Pipeline:
             sources=self._sources() if has_towers else None,
             order=self._order() if has_towers else None,
             k=config.export.k,
+            caps=config.filters.caps,
         )
 
     @property
@@ -244,6 +247,7 @@ class Pipeline:
             f"{evaluation.name} {index.name}" if self.has_towers else evaluation.name,
             self._export,
             config.export,
+            config.filters,
             config.name,
             is_complete=self._is_exported,
         )

@@ -89,6 +89,11 @@ class Tensors:
     PROBABILITY: Final = "probability"
     EMBEDDING: Final = "embedding"
     SOURCES: Final = "sources"
+    EXCLUDE: Final = "exclude_item_ids"
+    ALLOW: Final = "allow_"
+    """Before the name of an attribute: the values that an item may have."""
+    DENY: Final = "deny_"
+    """Likewise: those that it may not have."""
 
 
 class Signatures:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.candidates.sources import CandidateSources, best_unseen, drop_seen, sum_by_item
+from tfrec.candidates.sources import CandidateSources, best_allowed, not_among, sum_by_item
 from tfrec.candidates.tables import CandidateTable
 from tfrec.config import Candidates
 
@@ -62,7 +62,10 @@ def test_sources_propose_the_unseen_items_with_the_largest_sums(seed: int):
     query = draw.integers(0, 30, (4, 3)).astype(np.int32)
     seen = np.concatenate([recent, draw.integers(0, NUM_ITEMS + 1, (4, 2))], 1).astype(np.int32)
     sources = make_sources()
-    compiled = tf.function(sources.propose, autograph=False)
+    compiled = tf.function(
+        lambda recent, query, seen: sources.propose(recent, query, not_among(seen)),
+        autograph=False,
+    )
     found = compiled(tf.constant(recent), tf.constant(query), tf.constant(seen))
     assert list(found) == list(TABLES)
     for name, keys in {
@@ -85,7 +88,7 @@ def test_sources_propose_the_unseen_items_with_the_largest_sums(seed: int):
 
 def test_nothing_known_of_a_request_leaves_what_is_the_same_for_all():
     nothing = tf.zeros([2, 0], tf.int32)
-    found = make_sources().propose(nothing, nothing, nothing)
+    found = make_sources().propose(nothing, nothing, not_among(nothing))
     assert not found["item_knn"].numpy().any()
     assert not found["search"].numpy().any()
     assert found["popularity"].shape == (2, 3)
@@ -130,14 +133,12 @@ def test_the_order_of_sources_in_a_mapping_does_not_matter_to_the_fused_list():
     np.testing.assert_array_equal(make_sources().fuse(lists), make_sources().fuse(turned))
 
 
-def test_seen_items_are_left_out_and_others_keep_their_order():
+def test_seen_items_are_left_out_and_the_best_of_the_others_picked():
     items = tf.constant([[3, 1, 4, 0, 5]], tf.int32)
-    scores = tf.constant([[0.9, 0.8, 0.7, 0.6, 0.5]])
-    seen = tf.constant([[1, 0, 9]], tf.int32)
-    kept, values = drop_seen(items, scores, seen, 3)
-    assert kept.numpy().tolist() == [[3, 4, 5]]
-    np.testing.assert_allclose(values, [[0.9, 0.7, 0.5]])
-    everything = tf.constant([[3, 1, 4, 5]], tf.int32)
-    kept, values = best_unseen(items, scores, everything, 3)
-    assert kept.numpy().tolist() == [[0, 0, 0]]
-    assert not values.numpy().any()
+    scores = tf.constant([[0.7, 0.8, 0.9, 0.6, 0.5]])
+    is_new = not_among(tf.constant([[1, 0, 9]], tf.int32))
+    for count, wanted in ((2, [4, 3]), (3, [4, 3, 5]), (9, [4, 3, 5, 0, 0])):
+        found = best_allowed(items, scores, is_new(items), count)
+        assert found.numpy().tolist() == [wanted]
+    none = not_among(items)(items)
+    assert best_allowed(items, scores, none, 3).numpy().tolist() == [[0, 0, 0]]

@@ -7,10 +7,11 @@ import tensorflow as tf
 from tfrec.errors import ArtefactError
 from tfrec.index import ExactIndex, ItemIndex, build, build_index, scann
 from tfrec.index.build import load_index, save_index
+from tfrec.index.portable import PortableIndex
 from tfrec.index.scann import ScannIndex
 
 NUM_ITEMS, DIM = 50, 8
-KINDS = ("exact", "scann")
+KINDS = ("exact", "scann", "portable")
 
 
 def unit(count: int, dim: int = DIM, seed: int = 0) -> np.ndarray:
@@ -187,7 +188,7 @@ def test_exact_index_prefers_the_lower_of_tied_rows():
     assert rows.tolist() == [[0, 1, 2, 3]] * len(QUERIES)
 
 
-# ScaNN where it approximates
+# Where an index approximates
 
 
 @pytest.fixture(scope="module")
@@ -203,10 +204,17 @@ def clustered() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
-def test_scann_with_quantised_rows_reaches_the_floor(clustered):
+APPROXIMATE = ("scann", "portable")
+
+
+@pytest.mark.parametrize("kind", APPROXIMATE)
+def test_approximate_index_reaches_the_floor(clustered, kind):
     items, queries = clustered
-    index, report = build_index("scann", items, queries, k=50, min_recall=0.95)
-    assert report.parameters["reorder"] >= 200
+    index, report = build_index(kind, items, queries, k=50, min_recall=0.95)
+    # It does approximate: rows are quantised, or cells left out.
+    assert report.parameters.get("reorder", 0) >= 200 or (
+        report.parameters["num_cells_to_search"] < report.parameters["num_cells"]
+    )
     assert 0.95 <= report.recall_at_k <= 1.0
     rows, scores = search(index, queries[:5], 50)
     exact, _ = search(ExactIndex(items), queries[:5], 50)
@@ -216,9 +224,10 @@ def test_scann_with_quantised_rows_reaches_the_floor(clustered):
     np.testing.assert_allclose(scores, np.einsum("bd,bkd->bk", queries[:5], items[rows]), atol=1e-5)
 
 
-def test_scann_with_quantised_rows_loads_with_the_same_answers(clustered, tmp_path):
+@pytest.mark.parametrize("kind", APPROXIMATE)
+def test_approximate_index_loads_with_the_same_answers(clustered, tmp_path, kind):
     items, queries = clustered
-    index, report = build_index("scann", items, queries[:20], k=20, min_recall=0.5)
+    index, report = build_index(kind, items, queries[:20], k=20, min_recall=0.5)
     save_index(tmp_path, index, report)
     loaded = load_index(tmp_path)
     for one, other in zip(search(index, queries, 20), search(loaded, queries, 20), strict=True):
@@ -310,3 +319,28 @@ def test_large_scann_answers_more_rows_than_it_was_built_for(large_scann, k):
         found = row[row >= 0]
         assert len(np.unique(found)) == len(found)
         assert len(found) >= min(k, 150)
+
+
+def test_portable_index_of_unequal_cells_finds_each_row_once():
+    # One dense cell, many of a few rows: a search for more than a cell holds goes on to others.
+    rng = np.random.default_rng(0)
+    items = np.concatenate([unit(1, 8) + 0.01 * unit(15_000, 8, 1), unit(10_000, 8, 2)])
+    items = (items / np.linalg.norm(items, axis=1, keepdims=True))[rng.permutation(len(items))]
+    index = PortableIndex.build(items.astype(np.float32), k=10)
+    assert index.parameters["num_cells"] > 1
+    for k in (10, 3000, len(items)):
+        rows, scores = search(index, unit(3, 8, seed=3), k)
+        for row, score in zip(rows, scores, strict=True):
+            found = row[row >= 0]
+            assert len(np.unique(found)) == len(found)
+            assert (score[row < 0] == 0).all()
+            assert len(found) >= min(k, 10)
+    assert (np.sort(rows, axis=1) == np.arange(len(items))).all()
+
+
+def test_portable_index_uses_operations_of_tensorflow_alone():
+    index = PortableIndex.build(unit(20_000, 4), k=10)
+    function = tf.function(lambda queries: index.search(queries, 10), autograph=False)
+    graph = function.get_concrete_function(tf.TensorSpec([None, 4])).graph.as_graph_def()
+    nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
+    assert not [node.op for node in nodes if ">" in node.op]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -12,6 +12,9 @@ import tensorflow as tf
 from tfrec.candidates.tables import HISTORY, KEYS, QUERY, CandidateTable
 from tfrec.config.candidates import Candidates
 from tfrec.schema import UNKNOWN_INDEX
+
+IsAllowed = Callable[[tf.Tensor], tf.Tensor]
+"""From items, int32 [batch, n], to bool [batch, n]: whether a request may get them."""
 
 
 class CandidateSources(keras.layers.Layer):
@@ -53,7 +56,7 @@ class CandidateSources(keras.layers.Layer):
         return any(KEYS.get(name) == QUERY for name in self.names)
 
     def propose(
-        self, recent: tf.Tensor, query: tf.Tensor | None, seen: tf.Tensor
+        self, recent: tf.Tensor, query: tf.Tensor | None, is_allowed: IsAllowed
     ) -> dict[str, tf.Tensor]:
         """Asks every source but the towers.
 
@@ -61,7 +64,7 @@ class CandidateSources(keras.layers.Layer):
             recent: int32 [batch, any length], the last items of the history; 0 pads.
             query: int32 [batch, any length], tokens of the query; 0 pads. None where no source
                 reads it.
-            seen: int32 [batch, any length], items that are not proposed; 0 pads.
+            is_allowed: Which items may be proposed.
 
         Returns:
             By source, int32 [batch, its count or fewer], best first; 0 where there is none.
@@ -76,7 +79,7 @@ class CandidateSources(keras.layers.Layer):
                 tf.reshape(tf.gather(items, asked), shape),
                 tf.reshape(tf.gather(weights, asked), shape),
             )
-            found[name] = best_unseen(proposed, score, seen, self.counts[name])[0]
+            found[name] = best_allowed(proposed, score, is_allowed(proposed), self.counts[name])
         return found
 
     def fuse(self, lists: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -150,49 +153,30 @@ def sum_by_item(items: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Ten
     return found, sums
 
 
-def best_unseen(
-    items: tf.Tensor, scores: tf.Tensor, seen: tf.Tensor, count: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Picks the best items that were not seen.
+def best_allowed(
+    items: tf.Tensor, scores: tf.Tensor, is_allowed: tf.Tensor, count: int
+) -> tf.Tensor:
+    """Picks the best items that are allowed.
 
     Args:
         items: int32 [batch, n], each at most once a row; 0 where there is none.
         scores: float32 [batch, n]; of equal ones the first wins.
-        seen: int32 [batch, any length]; 0 pads.
+        is_allowed: bool [batch, n].
         count: Items to pick.
 
     Returns:
-        int32 and float32 [batch, up to count], best first; 0 where no item is left.
+        int32 [batch, up to count], best first; 0 where no item is left.
     """
-    # As many more as may be seen, so that enough stay.
-    asked = tf.minimum(count + tf.shape(seen)[1], tf.shape(items)[1])
-    scores, at = tf.math.top_k(tf.where(items != UNKNOWN_INDEX, scores, -np.inf), k=asked)
-    items = tf.gather(items, at, batch_dims=1)
-    return drop_seen(items, scores, seen, count)
+    is_left = is_allowed & (items != UNKNOWN_INDEX)
+    number = tf.minimum(count, tf.shape(items)[1])
+    scores, at = tf.math.top_k(tf.where(is_left, scores, -np.inf), k=number)
+    found = tf.gather(items, at, batch_dims=1)
+    return tf.where(tf.math.is_finite(scores), found, UNKNOWN_INDEX)
 
 
-def drop_seen(
-    items: tf.Tensor, scores: tf.Tensor, seen: tf.Tensor, count: int
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Takes seen items out of sorted lists.
-
-    Args:
-        items: int32 [batch, n], best first; 0 where there is none.
-        scores: float32 [batch, n].
-        seen: int32 [batch, any length]; 0 pads.
-        count: Items to keep.
-
-    Returns:
-        int32 and float32 [batch, up to count], in their order; 0 where no item is left.
-    """
-    is_seen = tf.reduce_any(items[:, :, None] == seen[:, None, :], axis=-1)
-    is_new = ~is_seen & (items != UNKNOWN_INDEX)
-    # A stable sort keeps the order among the items that stay.
-    order = tf.argsort(tf.cast(~is_new, tf.int32), axis=1, stable=True)[:, :count]
-    items, scores, is_new = (
-        tf.gather(values, order, batch_dims=1) for values in (items, scores, is_new)
-    )
-    return tf.where(is_new, items, UNKNOWN_INDEX), tf.where(is_new, scores, 0.0)
+def not_among(seen: tf.Tensor) -> IsAllowed:
+    """Allows all items but those in int32 [batch, any length]."""
+    return lambda items: ~tf.reduce_any(items[:, :, None] == seen[:, None, :], axis=-1)
 
 
 def _ranks(items: tf.Tensor) -> tf.Tensor:

@@ -9,6 +9,7 @@ from tfrec.config.candidates import Candidates, CandidateSource
 from tfrec.config.cleaning import Cleaning, KCore, Privacy, Sessions, Split
 from tfrec.config.data import Data
 from tfrec.config.features import Clip, Feature, Features, FeatureType, Missing
+from tfrec.config.filters import Filters
 from tfrec.config.models import (
     Encoder,
     Evaluation,
@@ -42,6 +43,7 @@ __all__ = [
     "Feature",
     "FeatureType",
     "Features",
+    "Filters",
     "Head",
     "History",
     "Index",

@@ -51,7 +51,9 @@ class Encoder(Section):
 class Index(Section):
     """Search for the nearest items."""
 
-    kind: Literal["scann", "exact"] = "scann"
+    kind: Literal["scann", "portable", "exact"] = "scann"
+    """``scann``: with ScaNN's operations, which a server must have. ``portable``: an inverted file
+    of TensorFlow's own operations. ``exact``: every item is scored."""
     candidates: PositiveInt = 200
     """Items that retrieval hands to the ranking model."""
     min_recall: Fraction = 0.95

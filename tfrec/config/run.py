@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 from tfrec.config.base import Section
 from tfrec.config.candidates import TWO_TOWER, Candidates
 from tfrec.config.data import Data
+from tfrec.config.filters import Filters
 from tfrec.config.models import Encoder, Evaluation, Export, Index, Text
 from tfrec.config.ranking import Ranking
 from tfrec.config.retrieval import Retrieval
@@ -30,6 +31,7 @@ class Config(Section):
     retrieval: Retrieval = Retrieval()
     index: Index = Index()
     candidates: Candidates = Candidates()
+    filters: Filters = Filters()
     ranking: Ranking = Ranking()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
@@ -42,6 +44,25 @@ class Config(Section):
                 "`candidates.sources` needs towers: with `ranking.towers: none` all items are "
                 "candidates"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _check_filters(self) -> Config:
+        filters, features = self.filters, self.data.items.features
+        categories, numbers = ("category", "category_list"), ("number",)
+        for key, names, types in (
+            ("attributes", filters.attributes, categories),
+            ("available", filters.available, numbers),
+            ("unsafe", filters.unsafe, numbers),
+            ("caps", list(filters.caps), ("category",)),
+        ):
+            for name in names:
+                if name not in features or features[name].type not in types:
+                    known = [n for n, feature in features.items() if feature.type in types]
+                    raise ValueError(
+                        f"`filters.{key}`: wanted an item feature of type {' or '.join(types)} "
+                        f"({', '.join(known) or 'none is declared'}), got {name!r}"
+                    )
         return self
 
     def to_yaml(self) -> str:

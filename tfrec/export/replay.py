@@ -37,13 +37,18 @@ def replay_requests(
         for signature in build_signatures(recommender)
     }
     known = raw_requests(data, config, chosen)
-    nothing = neutral_request(inputs[Signatures.RECOMMEND])
-    request = {name: _append(known[name], nothing[name]) for name in nothing}
+    filtered = neutral_request(inputs[Signatures.RECOMMEND])
+    request = {name: _append(known[name], filtered[name]) for name in known}
+    filtered = {name: np.repeat(row, len(chosen) + 1, axis=0) for name, row in filtered.items()}
+    # Half of the requests leave out what others chose.
+    history = request[Tensors.HISTORY]
+    filtered[Tensors.EXCLUDE] = np.where(np.arange(len(history))[:, None] % 2, history[::-1], "")
+    filtered |= request
     pairs = rng.choice(data.items[Columns.ITEM_ID].to_numpy(), (len(chosen) + 1, 5))
     pairs[-1, -1] = ""
     requests = {
-        Signatures.RECOMMEND: request,
-        Signatures.RETRIEVE: request,
+        Signatures.RECOMMEND: filtered,
+        Signatures.RETRIEVE: filtered,
         Signatures.ENCODE_USER: request,
         Signatures.RANK: request | {Tensors.ITEM_ID: pairs.astype(object)},
         Signatures.ENCODE_ITEM: raw_items(data, config, items),

@@ -71,6 +71,7 @@ class Signature:
 def build_signatures(recommender: Recommender) -> list[Signature]:
     """Derives the signatures from what the recommender was built for."""
     request, ranking = _request_inputs(recommender), recommender.ranking
+    filtered = [*request, *_filter_inputs(recommender)]
     item_id = TensorInfo(Tensors.ITEM_ID, "string", [None, None], "Item id; '' pads.")
     score = _number(Tensors.SCORE, "Retrieval score in [-1, 1], the cosine of user and item.")
     answers = [
@@ -95,7 +96,7 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
             "Retrieves, leaves out the history, sorts by what both stages say; best first."
             if recommender.retrieval is not None
             else "Leaves out the history and sorts all other items by click log-odds; best first.",
-            request,
+            filtered,
             _of_width(recommender.k, *recommended),
             recommender.recommend,
         ),
@@ -116,7 +117,7 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
         Signature(
             Signatures.RETRIEVE,
             "Retrieves candidates and leaves out the history; best score first.",
-            request,
+            filtered,
             _of_width(recommender.num_candidates, item_id, score),
             recommender.retrieve,
         ),
@@ -200,6 +201,19 @@ def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
         *optional,
         *(_feature_input(encoder) for encoder in inputs.request_features),
     ]
+
+
+def _filter_inputs(recommender: Recommender) -> list[TensorInfo]:
+    def texts(name: str, meaning: str) -> TensorInfo:
+        return TensorInfo(name, "string", [None, None], f"{meaning}; '' pads.", "")
+
+    inputs = [texts(Tensors.EXCLUDE, "Ids of items that are left out of the answer")]
+    for name in recommender.filters.names:
+        inputs += [
+            texts(f"{Tensors.ALLOW}{name}", f"Values of {name!r}, one of which an item must have"),
+            texts(f"{Tensors.DENY}{name}", f"Values of {name!r} that no item may have"),
+        ]
+    return inputs
 
 
 def _item_inputs(recommender: Recommender) -> list[TensorInfo]:

@@ -14,7 +14,8 @@ import tensorflow as tf
 from tfrec.errors import ArtefactError
 from tfrec.index.exact import ExactIndex, ItemIndex
 
-_MAX_STRENGTH = 4
+_MAX_STRENGTH = 6
+Kind = Literal["exact", "scann", "portable"]
 
 
 @dataclass(frozen=True)
@@ -22,7 +23,7 @@ class IndexReport:
     """How good and how fast an index is.
 
     Attributes:
-        kind: ``exact`` or ``scann``.
+        kind: ``exact``, ``scann`` or ``portable``.
         num_items: Rows in the index.
         k: Rows asked for.
         recall_at_k: Share of exact search's rows that the index finds.
@@ -39,13 +40,13 @@ class IndexReport:
 
 
 def build_index(
-    kind: Literal["exact", "scann"],
+    kind: Kind,
     embeddings: np.ndarray,
     sample_queries: np.ndarray,
     k: int,
     min_recall: float,
 ) -> tuple[ItemIndex, IndexReport]:
-    """Builds an index; a ScaNN index is made stronger until it reaches `min_recall`.
+    """Builds an index; an approximate one is made stronger until it reaches `min_recall`.
 
     Args:
         kind: Which index.
@@ -61,10 +62,9 @@ def build_index(
     exact = ExactIndex(embeddings)
     if kind == "exact":
         return exact, _measure(kind, exact, exact, sample_queries, k)
-    from tfrec.index.scann import ScannIndex
-
+    of_kind = _class_of(kind)
     for strength in range(1, _MAX_STRENGTH + 1):
-        index = ScannIndex.build(embeddings, k, strength)
+        index = of_kind.build(embeddings, k, strength)
         report = _measure(kind, index, exact, sample_queries, k)
         if report.recall_at_k >= min_recall:
             return index, report
@@ -97,9 +97,18 @@ def load_index(folder: Path) -> ItemIndex:
         tensors = [saved[str(number)] for number in range(len(saved.files))]
     if report["kind"] == "exact":
         return ExactIndex(tensors[0])
-    from tfrec.index.scann import ScannIndex
+    return _class_of(report["kind"])(tensors, report["num_items"], report["parameters"])
 
-    return ScannIndex(tensors, report["num_items"], report["parameters"])
+
+def _class_of(kind: str) -> Any:
+    """Returns the class of an approximate index. ScaNN is imported only where it is asked for."""
+    if kind == "scann":
+        from tfrec.index.scann import ScannIndex
+
+        return ScannIndex
+    from tfrec.index.portable import PortableIndex
+
+    return PortableIndex
 
 
 def _measure(

@@ -3,11 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+import polars as pl
 
+from tfrec.config import Filters
 from tfrec.data.tabular import FeatureEncoder
+
+
+@dataclass(frozen=True)
+class ItemAttribute:
+    """What requests may allow or deny items by.
+
+    Attributes:
+        values: All values that occur; value v has the code v + 1.
+        codes: int32 [n + 1, width], the codes of each item; 0 pads.
+    """
+
+    values: Sequence[str]
+    codes: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -21,6 +37,8 @@ class Catalogue:
         user_ids: Outside ids of the known users.
         user_id_rows: int32 [num_users + 1].
         item_embeddings: float32 [n + 1, embedding_dim], row 0 zeros; None without towers.
+        attributes: By name, what requests may allow or deny items by.
+        is_available: bool [n + 1], false for items that no request gets; None: all are available.
         ranked_embeddings: The same from the ranking model's own towers; None where it has none.
     """
 
@@ -31,6 +49,41 @@ class Catalogue:
     user_id_rows: np.ndarray
     item_embeddings: np.ndarray | None = None
     ranked_embeddings: np.ndarray | None = None
+    attributes: Mapping[str, ItemAttribute] = field(default_factory=dict)
+    is_available: np.ndarray | None = None
+
+
+def item_filters(items: pl.DataFrame, declared: Filters) -> dict[str, Any]:
+    """Reads from the prepared items what a catalogue keeps for filters.
+
+    Args:
+        items: One row an item, with the declared columns.
+        declared: Which columns those are.
+
+    Returns:
+        ``attributes`` and ``is_available`` of `Catalogue`.
+    """
+    attributes = {name: _attribute(items[name]) for name in [*declared.attributes, *declared.caps]}
+    is_available = np.ones(items.height + 1, bool)
+    for name in declared.available:
+        is_available[1:] &= (items[name].fill_null(1) != 0).to_numpy()
+    for name in declared.unsafe:
+        is_available[1:] &= (items[name].fill_null(0).fill_nan(0) == 0).to_numpy()
+    return {"attributes": attributes, "is_available": is_available}
+
+
+def _attribute(column: pl.Series) -> ItemAttribute:
+    lists = (
+        column if column.dtype == pl.List else column.fill_null("").reshape((-1, 1)).arr.to_list()
+    )
+    lengths = lists.list.len().fill_null(0).to_numpy()
+    texts = lists.explode().drop_nulls() if lengths.sum() else pl.Series([], dtype=pl.String)
+    values = sorted(set(texts) - {""})
+    codes = np.zeros((len(column) + 1, max(1, int(lengths.max(initial=0)))), np.int32)
+    is_value = np.arange(codes.shape[1]) < lengths[:, None]
+    number_of = {value: number for number, value in enumerate(values, start=1)} | {"": 0}
+    codes[1:][is_value] = texts.replace_strict(number_of, return_dtype=pl.Int32).to_numpy()
+    return ItemAttribute(values, codes)
 
 
 @dataclass(frozen=True)

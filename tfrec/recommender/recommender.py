@@ -15,15 +15,17 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.candidates.order import CLICK_LOG_ODDS, ListOrder
-from tfrec.candidates.sources import CandidateSources, drop_seen
+from tfrec.candidates.sources import CandidateSources
 from tfrec.config.candidates import TWO_TOWER
 from tfrec.config.ranking import CLICK
 from tfrec.features.text import build_tokenizer, pack_tokens
 from tfrec.features.time_gaps import gap_bucket_tensor, history_gap_tensor
+from tfrec.index.allowed import search_allowed
 from tfrec.index.exact import ItemIndex
 from tfrec.models.ranking import PairInputs, RankingModel, RequestInputs
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.recommender.catalogue import Catalogue, Inputs
+from tfrec.recommender.filters import Barred, ItemFilters
 from tfrec.recommender.reading import RequestReader, last_items, last_values
 from tfrec.schema import UNKNOWN_INDEX, Batch, Tensors
 
@@ -69,6 +71,7 @@ class Recommender(keras.layers.Layer):
             reads those of retrieval.
         sources: Where candidates come from; None without towers.
         order: What candidates are sorted by; None: click log-odds.
+        caps: By attribute of the catalogue, how many items with one value an answer may hold.
         k: Items in an answer.
     """
 
@@ -87,6 +90,7 @@ class Recommender(keras.layers.Layer):
         sources: CandidateSources | None,
         order: ListOrder | None,
         k: int,
+        caps: Mapping[str, int] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -101,6 +105,7 @@ class Recommender(keras.layers.Layer):
         self.order = order or ListOrder([CLICK_LOG_ODDS], [1.0])
         self.k = k
         self.reader = RequestReader(catalogue, inputs)
+        self.filters = ItemFilters(catalogue, caps or {})
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
         self._item_inputs = {name: _table(v) for name, v in catalogue.item_inputs.items()}
         self._max_item_tokens = max_item_tokens
@@ -131,7 +136,7 @@ class Recommender(keras.layers.Layer):
         )
 
     def retrieve(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        """Finds candidates, the items of the history left out.
+        """Finds candidates, the items of the history and all that the request bars left out.
 
         Returns:
             ``item_id`` string and ``score`` float32, [batch, num_candidates], best first (with
@@ -139,7 +144,7 @@ class Recommender(keras.layers.Layer):
         """
         history = self.reader.item_indices(request[Tensors.HISTORY])
         users = self._encode_user(request, history, self._request_text(request))
-        found = self._find(request, users, history)
+        found = self._find(request, users, history, self._barred(request, history))
         items, scores = _pad_columns([found.items, found.scores], self.num_candidates)
         return {Tensors.ITEM_ID: tf.gather(self._item_ids, items), Tensors.SCORE: scores}
 
@@ -171,16 +176,18 @@ class Recommender(keras.layers.Layer):
             item, with commas between.
         """
         history = self.reader.item_indices(request[Tensors.HISTORY])
+        barred = self._barred(request, history)
         users = text = None
         numbers: dict[str, tf.Tensor] = {}
         texts: dict[str, tf.Tensor] = {}
         if self.retrieval is not None:
             text = self._request_text(request)
             users = self._encode_user(request, history, text)
-            found = self._find(request, users, history)
+            found = self._find(request, users, history, barred)
             items, numbers[Tensors.SCORE] = found.items, found.scores
         else:
-            items = self._all_items(history)
+            every = tf.range(1, self.num_items + 1)[None]
+            items = tf.where(self.filters.all_allowed(barred)[:, 1:], every, UNKNOWN_INDEX)
         outputs = self._score_pairs(request, text, users, history, items)
         numbers |= self._answers(outputs, tf.shape(items))
         values = [tf.reshape(self.ranking.click_order(outputs), tf.shape(items))]
@@ -192,10 +199,12 @@ class Recommender(keras.layers.Layer):
             texts[Tensors.SOURCES] = self._name_sources(found.ranks)
         order = tf.linalg.matvec(values, tf.constant(self.order.weights, tf.float32))
         is_item = items != UNKNOWN_INDEX
-        num_found = tf.minimum(self.k, tf.shape(items)[1])
-        best = tf.math.top_k(tf.where(is_item, order, -np.inf), k=num_found).indices
+        best = self._best(items, tf.where(is_item, order, -np.inf))
         numbers = {name: tf.where(is_item, value, 0.0) for name, value in numbers.items()}
         answer = {Tensors.ITEM_ID: tf.gather(self._item_ids, items), **numbers, **texts}
+        if self.filters.caps:  # a place of its own for what was taken away: the end of the row
+            answer = {name: tf.pad(value, [[0, 0], [0, 1]]) for name, value in answer.items()}
+            best = tf.where(best < 0, tf.shape(items)[1], best)
         best_first = [tf.gather(value, best, batch_dims=1) for value in answer.values()]
         return dict(zip(answer, _pad_columns(best_first, self.k), strict=True))
 
@@ -218,47 +227,122 @@ class Recommender(keras.layers.Layer):
             answers[Tensors.PROBABILITY if name == CLICK else name] = tf.reshape(answer, shape)
         return answers
 
+    def _barred(self, request: Mapping[str, tf.Tensor], history: tf.Tensor) -> Barred:
+        """Reads which items requests bar: those of the history, and what their filters say."""
+        barred = history
+        if Tensors.EXCLUDE in request:
+            excluded = self.reader.item_indices(request[Tensors.EXCLUDE])
+            barred = tf.concat([history, excluded], axis=1)
+        return self.filters.read(request, barred)
+
+    def _best(self, items: tf.Tensor, order: tf.Tensor) -> tf.Tensor:
+        """Picks the first k items within the caps; int32 [batch, up to k] places in a row."""
+        num_found = tf.minimum(self.k, tf.shape(items)[1])
+        if not self.filters.caps:
+            return tf.math.top_k(order, k=num_found).indices
+        places = tf.argsort(-order, axis=1, stable=True)
+        stays = self.filters.is_within_caps(tf.gather(items, places, batch_dims=1))
+        first = tf.argsort(tf.cast(~stays, tf.int32), axis=1, stable=True)[:, :num_found]
+        best = tf.gather(places, first, batch_dims=1)
+        return tf.where(tf.gather(stays, first, batch_dims=1), best, -1)
+
     def _find(
-        self, request: Mapping[str, tf.Tensor], users: tf.Tensor, history: tf.Tensor
+        self,
+        request: Mapping[str, tf.Tensor],
+        users: tf.Tensor,
+        history: tf.Tensor,
+        barred: Barred,
     ) -> Candidates:
-        """Asks all sources; [batch, n <= num_candidates]."""
-        if self.index is None or self.sources is None:
-            raise ValueError("Wanted a recommender with an index and sources, got one without.")
+        """Asks all sources; [batch, n], of which enough for an answer where there are as many."""
+        if self.sources is None:
+            raise ValueError("Wanted a recommender with sources, got one without.")
+        filters = self.filters
         lists: dict[str, tf.Tensor] = {}
-        scores = None
         if TWO_TOWER in self.sources.names:
-            count = self.sources.counts[TWO_TOWER]
-            rows, scores = self.index.search(users, count + tf.shape(history)[1])
-            lists[TWO_TOWER], scores = drop_seen(rows + 1, scores, history, count)
-        if self.has_several_sources or scores is None:
+            lists[TWO_TOWER] = self._search(users, barred, self.sources.counts[TWO_TOWER])
+        if self.has_several_sources or not lists:
             query = None
             if self.sources.reads_query:
                 query = pack_tokens(self.tokenizer, request[Tensors.QUERY], self._max_query_tokens)
             recent = last_items(history, self._towers.max_history)
-            lists |= self.sources.propose(recent, query, history)
+            lists |= self.sources.propose(
+                recent, query, lambda items: filters.is_allowed(barred, items)
+            )
             items = self.sources.fuse(lists)
-            scores = tf.einsum("bd,bnd->bn", users, tf.gather(self._item_embeddings, items))
         else:
             items = lists[TWO_TOWER]
+        if filters.caps or TWO_TOWER not in self.sources.names:
+            items = self._fill(items, users, barred)
+        scores = tf.einsum("bd,bnd->bn", users, tf.gather(self._item_embeddings, items))
+        scores = tf.where(items != UNKNOWN_INDEX, scores, 0.0)
         return Candidates(items, scores, self.sources.reciprocal_ranks(lists, items))
+
+    def _search(self, users: tf.Tensor, barred: Barred, count: int) -> tf.Tensor:
+        """Finds the best items that requests may get; int32 [batch, up to count], 0 pads."""
+        if self.index is None:
+            raise ValueError("Wanted a recommender with an index, got one without.")
+        rows, _ = search_allowed(
+            self.index,
+            users,
+            count,
+            is_allowed=lambda rows: self.filters.is_allowed(barred, rows + 1),
+            best_of_all=lambda user, number: self._best_of_all(user, barred.of(number), count),
+            share=self.filters.share(barred),
+            num_barred=tf.shape(barred.items)[1],
+        )
+        return rows + 1
+
+    def _best_of_all(
+        self, user: tf.Tensor, barred: Barred, count: int
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Scores all items for one request; rows, int32 [count], -1 for none, and scores."""
+        scores = tf.linalg.matvec(self._item_embeddings, user)[1:]
+        scores = tf.where(self.filters.all_allowed(barred)[0, 1:], scores, -np.inf)
+        found = tf.math.top_k(scores, k=tf.minimum(count, self.num_items))
+        is_row = tf.math.is_finite(found.values)
+        return tf.where(is_row, found.indices, -1), tf.where(is_row, found.values, 0.0)
+
+    def _fill(self, items: tf.Tensor, users: tf.Tensor, barred: Barred) -> tf.Tensor:
+        """Adds items where an answer, with what its caps take away, would get too few.
+
+        Args:
+            items: int32 [batch, n], 0 pads.
+            users: float32 [batch, embedding_dim].
+            barred: What may not be added.
+
+        Returns:
+            int32 [batch, n + k] or as it was; 0 pads.
+        """
+        stays = tf.cast(self.filters.is_within_caps(items), tf.int32)
+        lacks = tf.reduce_sum(stays, axis=1) < min(self.k, self.num_items)
+
+        def best_within_caps(number: tf.Tensor) -> tf.Tensor:
+            rows, _ = self._best_of_all(users[number], barred.of(number), self.num_items)
+            within = self.filters.is_within_caps(rows[None] + 1)[0]
+            first = tf.boolean_mask(rows, within)[: self.k] + 1
+            return tf.pad(first, [[0, self.k - tf.size(first)]])
+
+        def filled() -> tf.Tensor:
+            every = tf.range(tf.shape(items)[0])
+            more = tf.map_fn(
+                lambda number: tf.cond(
+                    lacks[number],
+                    lambda: best_within_caps(number),
+                    lambda: tf.fill([self.k], UNKNOWN_INDEX),
+                ),
+                every,
+                fn_output_signature=tf.TensorSpec([self.k], tf.int32),
+            )
+            is_there = tf.reduce_any(more[:, :, None] == items[:, None, :], axis=-1)
+            return tf.concat([items, tf.where(is_there, UNKNOWN_INDEX, more)], axis=1)
+
+        return tf.cond(tf.reduce_any(lacks), filled, lambda: items)
 
     def _name_sources(self, ranks: tf.Tensor) -> tf.Tensor:
         """Joins the names of the sources with a rank; string [batch, n]."""
         assert self.sources is not None  # ranks are those of its sources
         names = tf.where(ranks > 0, tf.constant([f"{n}," for n in self.sources.names]), "")
         return tf.strings.regex_replace(tf.strings.reduce_join(names, axis=-1), ",$", "")
-
-    def _all_items(self, history: tf.Tensor) -> tf.Tensor:
-        """Returns int32 [batch, num_items]: every item, 0 in place of those of the history."""
-        batch = tf.shape(history)[0]
-        at = tf.stack([tf.broadcast_to(tf.range(batch)[:, None], tf.shape(history)), history], -1)
-        seen = tf.scatter_nd(
-            tf.reshape(at, [-1, 2]),
-            tf.ones([tf.size(history)], tf.int32),
-            tf.stack([batch, self.num_items + 1]),
-        )
-        every = tf.range(1, self.num_items + 1)[None]
-        return tf.where(seen[:, 1:] == 0, every, UNKNOWN_INDEX)
 
     def _request_text(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
         """Returns BERT(U), float32 [batch, text_dim]."""

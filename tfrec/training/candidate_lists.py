@@ -15,7 +15,7 @@ from tfrec.candidates.order import (
     given_order,
     learned_order,
 )
-from tfrec.candidates.sources import CandidateSources
+from tfrec.candidates.sources import CandidateSources, not_among
 from tfrec.config import Config
 from tfrec.config.candidates import TWO_TOWER
 from tfrec.data.dataset import PreparedData
@@ -85,7 +85,7 @@ class CandidateLists:
             recent: tf.Tensor, query: tf.Tensor, seen: tf.Tensor, found: tf.Tensor
         ) -> tuple[tf.Tensor, tf.Tensor]:
             tokens = tokenize(query) if sources.reads_query else None
-            lists = {TWO_TOWER: found, **sources.propose(recent, tokens, seen)}
+            lists = {TWO_TOWER: found, **sources.propose(recent, tokens, not_among(seen))}
             items = sources.fuse(lists)
             return items, sources.reciprocal_ranks(lists, items)
 

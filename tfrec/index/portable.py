@@ -1,0 +1,132 @@
+"""Approximate search with TensorFlow's own operations alone, so that any server can run it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from sklearn.cluster import MiniBatchKMeans
+
+_EXACT_BELOW = 20_000
+_TRAINING_ROWS_PER_CELL = 64
+_ASSIGN_BLOCK = 65_536
+
+
+class PortableIndex(tf.Module):
+    """An inverted file: rows in cells around centres, of which a search scores the nearest cells'.
+
+    Scores are the true dot products; what is missed lies in cells that were not searched. Below
+    20,000 rows all of them are one cell, and the search is exact.
+
+    Args:
+        tensors: The centres, float32 [num_cells, embedding_dim]; where each cell begins, int32
+            [num_cells + 1]; the row at each place, int32 [num_items]; its embedding, float32
+            [num_items, embedding_dim].
+        num_items: Rows in the index.
+        parameters: Settings it was built with.
+
+    Source: Sivic & Zisserman, Video Google (2003), section 4, for the inverted file; Jégou et al.,
+        Product Quantization for Nearest Neighbor Search (2011), section IV.A, for searching several
+        cells.
+    """
+
+    def __init__(
+        self, tensors: Sequence[np.ndarray], num_items: int, parameters: Mapping[str, Any]
+    ) -> None:
+        super().__init__(name="portable_index")
+        self.num_items = num_items
+        self.parameters = dict(parameters)
+        centres, starts, rows, embeddings = tensors
+        self._centres = tf.Variable(centres, trainable=False, dtype=tf.float32)
+        self._starts = tf.Variable(starts, trainable=False, dtype=tf.int32)
+        self._rows = tf.Variable(rows, trainable=False, dtype=tf.int32)
+        self._embeddings = tf.Variable(embeddings, trainable=False, dtype=tf.float32)
+
+    @classmethod
+    def build(
+        cls, embeddings: np.ndarray, k: int, strength: int = 1, seed: int = 0
+    ) -> PortableIndex:
+        """Parts the rows into about 4 sqrt(n) cells by k-means.
+
+        Args:
+            embeddings: float32 [num_items, embedding_dim].
+            k: Number of rows that searches usually want.
+            strength: 1 for the usual effort; each further step doubles the cells searched.
+            seed: Of k-means.
+        """
+        embeddings = np.ascontiguousarray(embeddings, np.float32)
+        num_items = len(embeddings)
+        num_cells = 1
+        if num_items >= _EXACT_BELOW:
+            num_cells = int(4 * math.sqrt(num_items))
+        cell, centres = _part(embeddings, num_cells, seed)
+        order = np.argsort(cell, kind="stable").astype(np.int32)
+        starts = np.searchsorted(cell[order], np.arange(num_cells + 1)).astype(np.int32)
+        searched = min(num_cells, max(1, num_cells // 64) * 2 ** (strength - 1))
+        parameters = {
+            "strength": strength,
+            "num_cells": num_cells,
+            "num_cells_to_search": searched,
+        }
+        return cls([centres, starts, order, embeddings[order]], num_items, parameters)
+
+    def tensors(self) -> list[np.ndarray]:
+        """Returns what the constructor takes."""
+        return [v.numpy() for v in (self._centres, self._starts, self._rows, self._embeddings)]
+
+    def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
+        """See `ItemIndex.search`."""
+        k = tf.minimum(k, self.num_items)
+        num_cells = self.parameters["num_cells"]
+        if num_cells == 1:
+            scores = tf.linalg.matmul(queries, self._embeddings, transpose_b=True)
+            best = tf.math.top_k(scores, k=k)
+            return tf.gather(self._rows, best.indices), best.values
+        # Cells differ in size: search enough for four times as many rows as are wanted.
+        cells_for_k = tf.cast(tf.math.ceil(4 * k * num_cells / self.num_items), tf.int32)
+        count = tf.minimum(
+            tf.maximum(cells_for_k, self.parameters["num_cells_to_search"]), num_cells
+        )
+        nearness = tf.linalg.matmul(queries, self._centres, transpose_b=True)
+        cells = tf.math.top_k(nearness, k=count).indices
+
+        def search_one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            query, own_cells = inputs
+            places = tf.ragged.range(
+                tf.gather(self._starts, own_cells), tf.gather(self._starts, own_cells + 1)
+            ).values
+            scores = tf.linalg.matvec(tf.gather(self._embeddings, places), query)
+            found = tf.math.top_k(scores, k=tf.minimum(k, tf.size(scores)))
+            padding = [[0, k - tf.size(found.values)]]
+            rows = tf.gather(self._rows, tf.gather(places, found.indices))
+            return tf.pad(rows, padding, constant_values=-1), tf.pad(found.values, padding)
+
+        rows, scores = tf.map_fn(
+            search_one,
+            (queries, cells),
+            fn_output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None])),
+        )
+        shape = tf.stack([tf.shape(queries)[0], k])  # an empty batch stacks to no columns
+        return tf.reshape(rows, shape), tf.reshape(scores, shape)
+
+
+def _part(embeddings: np.ndarray, num_cells: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns each row's cell, int64 [n], and the centres, float32 [num_cells, dim]."""
+    if num_cells == 1:
+        return np.zeros(len(embeddings), np.int64), embeddings.mean(axis=0, keepdims=True)
+    rng = np.random.default_rng(seed)
+    sample = rng.permutation(len(embeddings))[: _TRAINING_ROWS_PER_CELL * num_cells]
+    fitted = MiniBatchKMeans(
+        num_cells, init="random", n_init=1, batch_size=16_384, max_iter=10, random_state=seed
+    ).fit(embeddings[sample])
+    centres = fitted.cluster_centers_.astype(np.float32)
+    # |x - c|^2 = |x|^2 - 2 x c + |c|^2, of which the first part is the same for all centres.
+    half_norms = 0.5 * np.square(centres).sum(axis=1)
+    blocks = [
+        np.argmax(embeddings[start : start + _ASSIGN_BLOCK] @ centres.T - half_norms, axis=1)
+        for start in range(0, len(embeddings), _ASSIGN_BLOCK)
+    ]
+    return np.concatenate(blocks), centres
