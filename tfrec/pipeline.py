@@ -25,7 +25,7 @@ from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.sources import read_oracle, read_source, source_files, table_stamps
 from tfrec.errors import ConfigError
 from tfrec.schema import Columns, ExportFiles
-from tfrec.stages import CHECKPOINTS, Stage, StageRunner, file_stamps, read_fingerprint
+from tfrec.stages import CHECKPOINTS, Stage, StageRunner, file_stamps
 
 if TYPE_CHECKING:
     from tfrec.candidates.order import ListOrder
@@ -120,13 +120,23 @@ class Pipeline:
         """Returns the folder of the exported version."""
         return str(_read_json(self.folder / "export" / "version.json")["folder"])
 
+    def exports(self) -> dict[str, str]:
+        """Returns all exported versions' folders, each with which servers can load it."""
+        versions = _read_json(self.folder / "export" / "version.json").values()
+        manifests = {v: _read_json(Path(v) / ExportFiles.MANIFEST) for v in versions}
+        return {version: manifest["servers"]["note"] for version, manifest in manifests.items()}
+
     @cached_property
     def data(self) -> PreparedData:
         """The prepared data set."""
         return PreparedData.load(self.folder / "prepare")
 
-    def recommender(self) -> Recommender:
-        """Builds the trained two-stage recommender in memory."""
+    def recommender(self, index: str = "index") -> Recommender:
+        """Builds the trained two-stage recommender in memory.
+
+        Args:
+            index: Folder of its index, within that of the run.
+        """
         from tfrec.index.build import load_index
         from tfrec.recommender import Catalogue, Inputs, Recommender
         from tfrec.recommender.catalogue import item_filters
@@ -143,7 +153,7 @@ class Pipeline:
         return Recommender(
             retrieval,
             self._trained_ranking(),
-            load_index(self.folder / "index") if has_towers else None,
+            load_index(self.folder / index) if has_towers else None,
             Catalogue(
                 item_ids=data.items[Columns.ITEM_ID].to_list(),
                 item_id_rows=data.item_id_rows,
@@ -223,7 +233,7 @@ class Pipeline:
             ),
         ]
         finds = "ranking" if config.ranking.towers == "shared" else "retrieval"
-        index = stage("index", finds, self._build_index, config.index)
+        index = stage("index", finds, self._build_index, config.index, config.export.portable)
         candidates = stage("candidates", "tokens", self._build_candidates, config.candidates)
         last = towers[-1].name if self.has_towers else prepare.name
         ranking = stage("ranking", last, self._train_ranking, config.ranking)
@@ -429,36 +439,61 @@ class Pipeline:
             min_recall=settings.min_recall,
         )
         save_index(folder, index, report)
+        if self._has_portable_twin:
+            twin, report = build_index(
+                "portable",
+                embeddings.items[1:],
+                embeddings.requests[contexts[:1000]],
+                k=settings.candidates,
+                min_recall=settings.min_recall,
+            )
+            (folder / "portable").mkdir(exist_ok=True)
+            save_index(folder / "portable", twin, report)
+
+    @property
+    def _has_portable_twin(self) -> bool:
+        """Whether the model is exported a second time, for servers without ScaNN."""
+        config = self.config
+        return self.has_towers and config.index.kind == "scann" and config.export.portable
 
     def _export(self, folder: Path) -> None:
-        from tfrec.export.replay import replay_requests, sample_request
-        from tfrec.export.saved_model import export_model
+        from tfrec.export.replay import sample_request
 
         self._start_tensorflow()
         recommender = self.recommender()
-        sample = sample_request(self.data, self.config, recommender)
-        report = self.report()
-        version = export_model(
+        _write_json(folder / "sample.json", sample_request(self.data, self.config, recommender))
+        versions = {"folder": str(self._export_with(recommender, "index", self.model_folder))}
+        if self._has_portable_twin:
+            twin = self.model_folder.with_name(f"{self.model_folder.name}-portable")
+            recommender = self.recommender("index/portable")
+            exported = self._export_with(recommender, "index/portable", twin)
+            versions["portable"] = str(exported)
+        _write_json(folder / "version.json", versions)
+
+    def _export_with(self, recommender: Recommender, index: str, model_folder: Path) -> Path:
+        from tfrec.export.replay import replay_requests
+        from tfrec.export.saved_model import export_model
+
+        report, fingerprint = self.report(), self._runner.fingerprint("export")
+        return export_model(
             recommender,
-            self.model_folder,
+            model_folder,
             replay_requests(self.data, self.config, recommender),
             self.data.items.select(Columns.ITEM_ID, Columns.TITLE),
             {
-                "name": self.config.name,
-                "fingerprint": read_fingerprint(folder),
+                "name": model_folder.name,
+                "fingerprint": fingerprint,
                 "metrics": {p: report[p] for p in ("retrieval", "ranking") if p in report},
-                "index": _read_json(self.folder / "index" / "index.json")
+                "index": _read_json(self.folder / index / "index.json")
                 if self.has_towers
                 else None,
                 "config": self.config.model_dump(mode="json"),
             },
         )
-        _write_json(folder / "sample.json", sample)
-        _write_json(folder / "version.json", {"folder": str(version)})
 
     def _is_exported(self, folder: Path) -> bool:
-        version = Path(_read_json(folder / "version.json")["folder"])
-        return (version / ExportFiles.MANIFEST).is_file()
+        versions = _read_json(folder / "version.json").values()
+        return all((Path(version) / ExportFiles.MANIFEST).is_file() for version in versions)
 
     def _start_tensorflow(self) -> None:
         from tfrec.environment import start_tensorflow

@@ -103,6 +103,8 @@ class Signatures:
     DEFAULT: Final = "serving_default"
     RETRIEVE: Final = "retrieve"
     RANK: Final = "rank"
+    SEARCH: Final = "search"
+    SIMILAR_ITEMS: Final = "similar_items"
     ENCODE_USER: Final = "encode_user"
     ENCODE_ITEM: Final = "encode_item"
 

@@ -90,6 +90,10 @@ class StageRunner:
             self._fingerprints[stage.name] = self._fingerprint(stage)
         return _read_stage(self.folder / name / _STAGE_FILE) == self._fingerprints[name]
 
+    def fingerprint(self, name: str) -> str:
+        """Returns the fingerprint of a stage that runs or has run."""
+        return self._fingerprints[name]
+
     def work_along(self, stages: list[Stage], name: str) -> None:
         """Takes part in one stage of a run that another process, the chief, runs and writes.
 
@@ -161,11 +165,6 @@ class StageRunner:
         needed = {name: self._fingerprints[name] for name in stage.needs}
         text = json.dumps([stage.name, dict(stage.settings), needed], sort_keys=True, default=str)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def read_fingerprint(folder: Path) -> str:
-    """Returns the fingerprint of the stage that works in `folder`."""
-    return (folder / _FINGERPRINT_FILE).read_text(encoding="utf-8")
 
 
 def write_folder(target: Path, write: Callable[[Path], None]) -> None:

@@ -15,6 +15,8 @@ import numpy as np
 import polars as pl
 import pytest
 import tensorflow as tf
+from c_reader import ask, compile_reader, operation_libraries
+from tensorflow_serving.apis import prediction_log_pb2
 
 from tfrec.config import load_config
 from tfrec.errors import ExportError
@@ -44,7 +46,15 @@ STAGES = (
     "export",
 )
 K, CANDIDATES, NUM_REPLAYED = 20, 60, 8
-SIGNATURES = ("recommend", "retrieve", "rank", "encode_user", "encode_item")
+SIGNATURES = (
+    "recommend",
+    "rank",
+    "retrieve",
+    "search",
+    "similar_items",
+    "encode_user",
+    "encode_item",
+)
 
 
 def make_overrides(folder: Path) -> list[str]:
@@ -330,8 +340,9 @@ def test_signatures_answer_strange_requests_soundly(saved, signature, batch):
 @pytest.mark.parametrize("signature", SIGNATURES)
 def test_signatures_answer_a_thousand_requests_alike(saved, signature):
     inputs = {"item_id": np.full((1000, 2) if signature == "rank" else 1000, "i00001", object)}
-    if signature not in ("rank", "encode_item"):
-        inputs = {"user_id": np.full(1000, "u000001", object)}
+    if signature not in ("rank", "encode_item", "similar_items"):
+        asked = "query" if signature == "search" else "user_id"
+        inputs = {asked: np.full(1000, "u000001", object)}
     answer = saved.call(signature, inputs)
     assert_sound(answer, 1000)
     for value in answer.values():
@@ -432,6 +443,110 @@ def kill_when(appears: Path, command: list[str], cwd: Path) -> None:
         finally:
             process.send_signal(signal.SIGKILL)
             process.wait()
+
+
+@pytest.mark.parametrize(
+    ("name", "libraries"),
+    [("shop", ["tensorflow_text", "scann"]), ("shop-portable", ["tensorflow_text"])],
+)
+def test_program_in_c_reads_both_exports_and_gets_the_same_ids(run, tmp_path, name, libraries):
+    saved = SavedRecommender(run.folder / "models" / name)
+    contexts = np.random.default_rng(3).choice(run.pipeline.data.contexts.height, 5)
+    asked = raw_requests(run.pipeline.data, run.pipeline.config, contexts)
+    asked["query"][:2] = ["linen shirt", "café ☕"]
+    asked["exclude_item_ids"] = asked["history"][::-1]
+    answer = saved.call("recommend", asked)
+    printed = ask(
+        compile_reader(tmp_path),
+        saved.folder,
+        operation_libraries(libraries),
+        "recommend",
+        asked,
+        ["item_id", "probability"],
+    )
+    ids = [cell.decode() for cell in answer["item_id"].ravel()]
+    assert printed[: len(ids)] == ids
+    numbers = np.array(printed[len(ids) :], np.float32)
+    np.testing.assert_allclose(numbers, answer["probability"].ravel(), atol=1e-6)
+
+
+# What one process does that has neither tfrec nor scann: the packages are hidden from it.
+WITHOUT_TFREC = """
+import importlib.abc, json, sys
+
+class Hidden(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("scann", "tfrec", "keras", "keras_nlp", "tf_keras"):
+            raise ModuleNotFoundError(name)
+
+sys.meta_path.insert(0, Hidden())
+import numpy as np, tensorflow as tf, tensorflow_text
+model = tf.saved_model.load(sys.argv[1])
+manifest = json.load(open(sys.argv[1] + "/manifest.json"))
+feeds = {}
+for info in manifest["signatures"]["search"]["inputs"]:
+    shape = [2, *(1 for _ in info["shape"][1:])]
+    feeds[info["name"]] = tf.fill(shape, info["neutral"])
+feeds["query"] = tf.constant(["linen shirt", "tent"])
+for row in model.signatures["search"](**feeds)["item_id"].numpy():
+    print(" ".join(cell.decode() for cell in row))
+"""
+
+
+def test_portable_export_answers_without_scann_and_tfrec(run):
+    saved = SavedRecommender(run.folder / "models" / "shop-portable")
+    wanted = saved.call("search", {"query": ["linen shirt", "tent"]})["item_id"]
+    environment = {name: v for name, v in os.environ.items() if name != "TF_USE_LEGACY_KERAS"}
+    process = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TFREC, str(saved.folder)],
+        capture_output=True,
+        text=True,
+        env=environment,
+        cwd="/",
+    )
+    assert process.returncode == 0, process.stderr[-2000:]
+    lines = [" ".join(cell.decode() for cell in row) for row in wanted]
+    assert process.stdout.splitlines() == lines
+
+
+def test_both_exports_answer_alike_and_say_which_servers_load_them(run):
+    scann, portable = (
+        SavedRecommender(run.folder / "models" / name) for name in ("shop", "shop-portable")
+    )
+    asked = {"query": ["linen shirt", "tent", ""], "exclude_item_ids": [["i00001"]] * 3}
+    one, other = (saved.call("recommend", asked) for saved in (scann, portable))
+    np.testing.assert_array_equal(one["item_id"], other["item_id"])
+    np.testing.assert_allclose(one["probability"], other["probability"], atol=1e-5)
+    assert scann.manifest["servers"]["tensorflow_serving"] is None
+    assert scann.manifest["servers"]["libraries"] == ["tensorflow_text", "scann"]
+    assert portable.manifest["servers"]["tensorflow_serving"] == "2.12"
+    assert not any(
+        ">" in name for names in portable.manifest["operations"].values() for name in names
+    )
+
+
+def test_similar_items_are_those_with_the_closest_embeddings(run, saved):
+    with np.load(run.pipeline.folder / "retrieval" / "embeddings.npz") as trained:
+        items = trained["items"][1:]
+    ids = run.pipeline.data.items["item_id"].to_list()
+    answer = saved.call("similar_items", {"item_id": [ids[7], "no such item"]})
+    near = np.argsort(-(items @ items[7]))
+    wanted = [ids[row] for row in near if row != 7][:K]
+    assert [cell.decode() for cell in answer["item_id"][0]] == wanted
+    assert not any(answer["item_id"][1])
+
+
+def test_warmup_asks_every_signature_for_one_row_and_for_several(run, saved):
+    path = saved.folder / "assets.extra" / "tf_serving_warmup_requests"
+    asked = []
+    for record in tf.data.TFRecordDataset(str(path)):
+        log = prediction_log_pb2.PredictionLog.FromString(record.numpy())
+        request = log.predict_log.request
+        name = request.model_spec.signature_name
+        inputs = {key: tf.make_ndarray(value) for key, value in request.inputs.items()}
+        answer = saved.call(name, inputs)
+        asked.append((name, len(next(iter(answer.values())))))
+    assert asked == [(name, rows) for name in SIGNATURES for rows in (1, 8)]
 
 
 @pytest.mark.parametrize("kind", ["tuned", "shared"])

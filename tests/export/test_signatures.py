@@ -14,7 +14,13 @@ KINDS = {"history_kind": "string"}
 TIMES = {"history_time": "int64", "time": "int64"}
 
 
-def signatures(several_sources: bool = False, **history: bool) -> dict[str, Signature]:
+ANSWERED = ("recommend", "retrieve", "rank", "similar_items", "encode_user", "encode_item")
+FILTERS = {"exclude_item_ids": "string"}
+
+
+def signatures(
+    several_sources: bool = False, attributes: tuple[str, ...] = (), **history: bool
+) -> dict[str, Signature]:
     """Returns the signatures of a recommender whose towers read histories in this way."""
 
     def answer(request: Any) -> Any:
@@ -28,7 +34,8 @@ def signatures(several_sources: bool = False, **history: bool) -> dict[str, Sign
         k=3,
         num_candidates=9,
         has_several_sources=several_sources,
-        **dict.fromkeys(("recommend", "retrieve", "rank", "encode_user", "encode_item"), answer),
+        filters=SimpleNamespace(names=attributes),
+        **dict.fromkeys(ANSWERED, answer),
     )
     return {signature.name: signature for signature in build_signatures(recommender)}
 
@@ -44,8 +51,9 @@ def signatures(several_sources: bool = False, **history: bool) -> dict[str, Sign
 )
 def test_request_has_kinds_and_times_only_if_they_are_read(asked: dict, expected: dict):
     found = signatures(**asked)
-    for name in ("recommend", "retrieve", "encode_user"):
-        assert {info.name: info.dtype for info in found[name].inputs} == expected
+    assert {info.name: info.dtype for info in found["encode_user"].inputs} == expected
+    for name in ("recommend", "retrieve"):
+        assert {info.name: info.dtype for info in found[name].inputs} == expected | FILTERS
     assert {info.name: info.dtype for info in found["rank"].inputs} == {
         **expected, "item_id": "string",
     }  # fmt: skip
@@ -72,3 +80,30 @@ def test_answers_name_their_sources_only_if_there_are_several():
     assert [info.name for info in one.outputs] == ["item_id", "score", "probability"]
     assert [info.name for info in several.outputs][3:] == ["sources"]
     assert several.outputs[-1].dtype == "string"
+
+
+def test_attributes_can_be_allowed_and_denied_where_items_are_searched():
+    found = signatures(attributes=("brand",))
+    wanted = {"exclude_item_ids", "allow_brand", "deny_brand"}
+    searching = ("recommend", "retrieve", "search", "similar_items")
+    for name, signature in found.items():
+        inputs = {info.name: info for info in signature.inputs}
+        assert wanted & set(inputs) == (wanted if name in searching else set())
+        assert all(inputs[key].neutral == "" for key in wanted & set(inputs))
+
+
+def test_search_takes_a_text_alone_and_fills_in_what_is_unknown():
+    found = signatures(event_kinds=True, time_gaps=True)
+    assert [info.name for info in found["search"].inputs] == ["query", "exclude_item_ids"]
+    given = {"query": tf.constant(["a", "b"]), "exclude_item_ids": tf.constant([["i"], [""]])}
+    asked = found["search"].answer(given)
+    whole = found["recommend"].inputs
+    assert set(asked) == {info.name for info in whole}
+    for info in whole:
+        assert asked[info.name].dtype == tf.as_dtype(info.dtype)
+        assert asked[info.name].shape[0] == 2
+        if info.name not in given:
+            np.testing.assert_array_equal(
+                asked[info.name],
+                info.neutral_values(2).astype(bytes if info.dtype == "string" else info.dtype),
+            )

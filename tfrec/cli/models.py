@@ -24,9 +24,9 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     _show_report(pipeline)
     _show_sample(pipeline.sample())
     version, sample = Path(pipeline.exported_folder()), pipeline.sample()
+    typer.echo(f"Report and pictures: {pipeline.folder / 'evaluation' / 'report.md'}")
+    _show_exports(pipeline)
     typer.echo(
-        f"Report and pictures: {pipeline.folder / 'evaluation' / 'report.md'}\n"
-        f"Exported and verified: {version}\n"
         f"Ask it: {command_name()} recommend --model {version.parent} --user {sample['user_id']} "
         f"--history {','.join(sample['history_ids'])}"
     )
@@ -47,7 +47,7 @@ def export(config: ConfigPath, overrides: Overrides = None) -> None:
     pipeline = open_pipeline(config, overrides)
     pipeline.run()
     if not pipeline.works_along:
-        typer.echo(f"Exported and verified: {pipeline.exported_folder()}")
+        _show_exports(pipeline)
 
 
 @app.command("cross-validate")
@@ -125,6 +125,11 @@ def compare(
     folder = output or run_b.parent / f"{run_b.name}-against-{run_a.name}"
     write_folder(folder, lambda beside: write_comparison(beside, comparison))
     typer.echo(f"Table and picture: {folder / 'comparison.md'}")
+
+
+def _show_exports(pipeline: Any) -> None:
+    for version, note in pipeline.exports().items():
+        typer.echo(f"Exported and verified: {version}\n  {note}")
 
 
 def _show_report(pipeline: Any) -> None:

@@ -118,5 +118,8 @@ class Export(Section):
     folder: str = "saved_models"
     k: PositiveInt = 50
     """Items that `recommend` answers with."""
+    portable: bool = True
+    """Whether a model with a ScaNN index is exported a second time, as ``<name>-portable``, with an
+    index of TensorFlow's own operations that any server has."""
     replay_rows: PositiveInt = 64
     """Test requests that verification replays in a fresh process."""

@@ -46,14 +46,13 @@ def replay_requests(
     filtered |= request
     pairs = rng.choice(data.items[Columns.ITEM_ID].to_numpy(), (len(chosen) + 1, 5))
     pairs[-1, -1] = ""
-    requests = {
-        Signatures.RECOMMEND: filtered,
-        Signatures.RETRIEVE: filtered,
-        Signatures.ENCODE_USER: request,
-        Signatures.RANK: request | {Tensors.ITEM_ID: pairs.astype(object)},
+    own = {
+        Signatures.RANK: {Tensors.ITEM_ID: pairs.astype(object)},
+        Signatures.SIMILAR_ITEMS: {Tensors.ITEM_ID: pairs[:, 0].astype(object)},
         Signatures.ENCODE_ITEM: raw_items(data, config, items),
     }
-    return {name: request for name, request in requests.items() if name in inputs}
+    values = {name: {**filtered, **own.get(name, {})} for name in inputs}
+    return {name: {key: values[name][key] for key in inputs[name]} for name in inputs}
 
 
 def neutral_request(inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:

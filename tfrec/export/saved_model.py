@@ -19,7 +19,9 @@ import polars as pl
 import tensorflow as tf
 
 from tfrec.errors import ExportError
+from tfrec.export.servers import CORE, Operations, servers
 from tfrec.export.signatures import Signature, build_signatures
+from tfrec.export.warmup import write_warmup
 from tfrec.recommender import Recommender
 from tfrec.schema import ExportFiles, Signatures
 
@@ -66,14 +68,18 @@ def export_model(
     try:
         signatures = build_signatures(recommender)
         _write(recommender, signatures, beside)
+        verification, operations = verify(beside, signatures, requests)
         description = {
             "version": version,
             **manifest,
             "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
             "default_signature": Signatures.RECOMMEND,
             "signatures": {signature.name: signature.to_dict() for signature in signatures},
-            "verification": verify(beside, signatures, requests),
+            "operations": {name: found for name, found in operations.items() if name != CORE},
+            "servers": servers(operations),
+            "verification": verification,
         }
+        write_warmup(beside, signatures, requests)
         titles.write_csv(beside / ExportFiles.TITLES)
         text = json.dumps(description, indent=1, ensure_ascii=False)
         (beside / ExportFiles.MANIFEST).write_text(text + "\n", encoding="utf-8")
@@ -93,11 +99,14 @@ def list_versions(model_folder: Path) -> list[int]:
     return sorted(int(p.name) for p in model_folder.iterdir() if p.is_dir() and p.name.isdigit())
 
 
-def verify(folder: Path, signatures: list[Signature], requests: Requests) -> dict[str, Any]:
+def verify(
+    folder: Path, signatures: list[Signature], requests: Requests
+) -> tuple[dict[str, Any], Operations]:
     """Replays `requests` in a fresh process, loaded TF Serving's way, and compares.
 
     Returns:
-        For each signature, rows replayed and the largest difference of a number.
+        For each signature, rows replayed and the largest difference of a number; and the graph's
+        operations.
 
     Raises:
         ExportError: The folder does not load, or a row's answer differs by more than `TOLERANCE`.
@@ -109,18 +118,20 @@ def verify(folder: Path, signatures: list[Signature], requests: Requests) -> dic
     }
     with tempfile.TemporaryDirectory() as scratch:
         asked, answered = Path(scratch) / "requests.npz", Path(scratch) / "answers.npz"
+        used = Path(scratch) / "operations.json"
         np.savez(asked, allow_pickle=False, **stored)
-        command = [sys.executable, "-m", "tfrec.export.verify", folder, asked, answered]
+        command = [sys.executable, "-m", "tfrec.export.verify", folder, asked, answered, used]
         process = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         if process.returncode:
             reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
             raise ExportError(f"{folder}: does not load as TF Serving loads it: {reason}")
         answers = dict(np.load(answered))
+        operations = json.loads(used.read_text(encoding="utf-8"))
     return {
         signature.name: _compare(signature, requests[signature.name], answers)
         for signature in signatures
         if signature.name in requests
-    }
+    }, operations
 
 
 def _write(recommender: Recommender, signatures: list[Signature], folder: Path) -> None:

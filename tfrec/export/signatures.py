@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -122,6 +122,23 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
             recommender.retrieve,
         ),
         Signature(
+            Signatures.SEARCH,
+            "Answers a search text of which nothing else is known, as `recommend` does.",
+            [info for info in filtered if info.name == Tensors.QUERY or info not in request],
+            _of_width(recommender.k, *recommended),
+            partial(_with_neutral, recommender.recommend, request),
+        ),
+        Signature(
+            Signatures.SIMILAR_ITEMS,
+            "Finds the items closest to an item of the catalogue; best score first.",
+            [
+                TensorInfo(Tensors.ITEM_ID, "string", [None], "Item id.", ""),
+                *_filter_inputs(recommender),
+            ],
+            _of_width(recommender.k, item_id, score),
+            recommender.similar_items,
+        ),
+        Signature(
             Signatures.ENCODE_USER,
             "Embeds requests.",
             request,
@@ -136,6 +153,20 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
             lambda item: {Tensors.EMBEDDING: recommender.encode_item(item)},
         ),
     ]
+
+
+def _with_neutral(
+    answer: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]],
+    inputs: list[TensorInfo],
+    given: Mapping[str, tf.Tensor],
+) -> dict[str, tf.Tensor]:
+    """Answers with what says "unknown" in place of the inputs that are not given."""
+    batch = tf.shape(next(iter(given.values())))[0]
+    unknown = {}
+    for info in inputs:
+        row = tf.constant(info.neutral_values(1), tf.as_dtype(info.dtype))
+        unknown[info.name] = tf.repeat(row, batch, axis=0)
+    return answer({**unknown, **given})
 
 
 def _number(name: str, meaning: str) -> TensorInfo:

@@ -1,30 +1,39 @@
 """Replays requests against an exported folder the way TF Serving loads it, in a fresh process.
 
-Run as ``python -m tfrec.export.verify FOLDER REQUESTS ANSWERS``; it loads no model code.
+Run as ``python -m tfrec.export.verify FOLDER REQUESTS ANSWERS OPERATIONS``; it loads no model code.
 """
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
 import numpy as np
 
 
-def replay(folder: Path, requests: Path, answers: Path) -> None:
+def replay(folder: Path, requests: Path, answers: Path, operations: Path) -> None:
     """Feeds the stored requests to every signature and stores what comes back.
 
     Args:
         folder: A SavedModel.
         requests: npz with one array for each ``<signature>/<input>``.
         answers: npz to write, ``<signature>/<output>``.
+        operations: JSON to write: by the library that registers them, the operations of the graph.
     """
     import tensorflow as tf
+
+    used = _operations(folder)
+    found_in = {"tensorflow": _registered(used)}
     import tensorflow_text  # noqa: F401  registers its operations
 
-    if _has_scann(folder):
+    found_in["tensorflow_text"] = _registered(used) - found_in["tensorflow"]
+    if any(name.startswith("Scann>") for name in used):
         from scann.scann_ops.py import scann_ops  # noqa: F401  registers its operations
 
+        found_in["scann"] = _registered(used) - found_in["tensorflow_text"] - found_in["tensorflow"]
+    text = json.dumps({name: sorted(found) for name, found in found_in.items()})
+    operations.write_text(text, encoding="utf-8")
     stored = dict(np.load(requests))
     found: dict[str, np.ndarray] = {}
     with tf.compat.v1.Session(graph=tf.Graph()) as session:
@@ -46,9 +55,23 @@ def replay(folder: Path, requests: Path, answers: Path) -> None:
     np.savez(answers, allow_pickle=False, **found)
 
 
-def _has_scann(folder: Path) -> bool:
-    return b"Scann>" in (folder / "saved_model.pb").read_bytes()
+def _operations(folder: Path) -> set[str]:
+    """Returns the names of all operations of a SavedModel's graph."""
+    from tensorflow.core.protobuf import saved_model_pb2
+
+    model = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    graph = model.meta_graphs[0].graph_def
+    functions = {function.signature.name for function in graph.library.function}
+    nodes = [*graph.node, *(node for one in graph.library.function for node in one.node_def)]
+    return {node.op for node in nodes} - functions
+
+
+def _registered(names: set[str]) -> set[str]:
+    """Returns those operations that this process knows by now."""
+    from tensorflow.python.framework import op_def_registry
+
+    return {name for name in names if op_def_registry.get(name) is not None}
 
 
 if __name__ == "__main__":
-    replay(*(Path(argument) for argument in sys.argv[1:4]))
+    replay(*(Path(argument) for argument in sys.argv[1:5]))

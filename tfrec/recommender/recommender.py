@@ -145,8 +145,32 @@ class Recommender(keras.layers.Layer):
         history = self.reader.item_indices(request[Tensors.HISTORY])
         users = self._encode_user(request, history, self._request_text(request))
         found = self._find(request, users, history, self._barred(request, history))
-        items, scores = _pad_columns([found.items, found.scores], self.num_candidates)
+        width = self.num_candidates  # what fills up answers with caps may come behind
+        items, scores = _pad_columns([found.items[:, :width], found.scores[:, :width]], width)
         return {Tensors.ITEM_ID: tf.gather(self._item_ids, items), Tensors.SCORE: scores}
+
+    def similar_items(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Finds the items whose embeddings score highest with that of an item.
+
+        Args:
+            request: ``item_id`` string [batch], and filters.
+
+        Returns:
+            ``item_id`` string and ``score`` float32, [batch, k], best first, without the item
+            itself, padded with "" and 0; nothing for an unknown item.
+        """
+        asked = self.reader.item_indices(request[Tensors.ITEM_ID])
+        vectors = tf.gather(self._item_embeddings, asked)
+        barred = self._barred(request, asked[:, None])
+        items = self._search(vectors, barred, min(self.k, self.num_items))
+        if self.filters.caps:
+            items = self._fill(items, vectors, barred)
+        items = tf.where((asked != UNKNOWN_INDEX)[:, None], items, UNKNOWN_INDEX)
+        scores = tf.einsum("bd,bnd->bn", vectors, tf.gather(self._item_embeddings, items))
+        is_item = items != UNKNOWN_INDEX
+        best = self._best(items, tf.where(is_item, scores, -np.inf))
+        found = {Tensors.ITEM_ID: tf.gather(self._item_ids, items), Tensors.SCORE: scores}
+        return self._pick(found, best)
 
     def rank(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Scores given items, ``item_id`` string [batch, n], in their order.
@@ -202,11 +226,7 @@ class Recommender(keras.layers.Layer):
         best = self._best(items, tf.where(is_item, order, -np.inf))
         numbers = {name: tf.where(is_item, value, 0.0) for name, value in numbers.items()}
         answer = {Tensors.ITEM_ID: tf.gather(self._item_ids, items), **numbers, **texts}
-        if self.filters.caps:  # a place of its own for what was taken away: the end of the row
-            answer = {name: tf.pad(value, [[0, 0], [0, 1]]) for name, value in answer.items()}
-            best = tf.where(best < 0, tf.shape(items)[1], best)
-        best_first = [tf.gather(value, best, batch_dims=1) for value in answer.values()]
-        return dict(zip(answer, _pad_columns(best_first, self.k), strict=True))
+        return self._pick(answer, best)
 
     @property
     def has_several_sources(self) -> bool:
@@ -245,6 +265,16 @@ class Recommender(keras.layers.Layer):
         first = tf.argsort(tf.cast(~stays, tf.int32), axis=1, stable=True)[:, :num_found]
         best = tf.gather(places, first, batch_dims=1)
         return tf.where(tf.gather(stays, first, batch_dims=1), best, -1)
+
+    def _pick(self, answer: Mapping[str, tf.Tensor], best: tf.Tensor) -> dict[str, tf.Tensor]:
+        """Takes the places `_best` gave of each tensor, [batch, n]; [batch, k]."""
+        values = list(answer.values())
+        if self.filters.caps:  # what was taken away is a padded place at the end of the row
+            end = tf.shape(values[0])[1]
+            values = [tf.pad(value, [[0, 0], [0, 1]]) for value in values]
+            best = tf.where(best < 0, end, best)
+        best_first = [tf.gather(value, best, batch_dims=1) for value in values]
+        return dict(zip(answer, _pad_columns(best_first, self.k), strict=True))
 
     def _find(
         self,
