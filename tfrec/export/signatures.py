@@ -90,16 +90,17 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
         meaning = "Names of the sources that propose the item, with commas between."
         recommended.append(TensorInfo(Tensors.SOURCES, "string", [None, None], meaning))
     given_items = replace(item_id, meaning="Ids of the items to rank; '' pads.", neutral="")
+    recommend = Signature(
+        Signatures.RECOMMEND,
+        "Retrieves, leaves out the history, sorts by what both stages say; best first."
+        if recommender.retrieval is not None
+        else "Leaves out the history and sorts all other items by click log-odds; best first.",
+        filtered,
+        _of_width(recommender.k, *recommended),
+        recommender.recommend,
+    )
     signatures = [
-        Signature(
-            Signatures.RECOMMEND,
-            "Retrieves, leaves out the history, sorts by what both stages say; best first."
-            if recommender.retrieval is not None
-            else "Leaves out the history and sorts all other items by click log-odds; best first.",
-            filtered,
-            _of_width(recommender.k, *recommended),
-            recommender.recommend,
-        ),
+        recommend,
         Signature(
             Signatures.RANK,
             "Scores the given items, in their order.",
@@ -126,7 +127,7 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
             "Answers a search text of which nothing else is known, as `recommend` does.",
             [info for info in filtered if info.name == Tensors.QUERY or info not in request],
             _of_width(recommender.k, *recommended),
-            partial(_with_neutral, recommender.recommend, request),
+            partial(_with_neutral, recommend),
         ),
         Signature(
             Signatures.SIMILAR_ITEMS,
@@ -155,18 +156,14 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
     ]
 
 
-def _with_neutral(
-    answer: Callable[[Mapping[str, tf.Tensor]], dict[str, tf.Tensor]],
-    inputs: list[TensorInfo],
-    given: Mapping[str, tf.Tensor],
-) -> dict[str, tf.Tensor]:
-    """Answers with what says "unknown" in place of the inputs that are not given."""
+def _with_neutral(signature: Signature, given: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+    """Asks a signature with what says "unknown" in place of the inputs that are not given."""
     batch = tf.shape(next(iter(given.values())))[0]
     unknown = {}
-    for info in inputs:
+    for info in signature.inputs:
         row = tf.constant(info.neutral_values(1), tf.as_dtype(info.dtype))
         unknown[info.name] = tf.repeat(row, batch, axis=0)
-    return answer({**unknown, **given})
+    return signature.function({**unknown, **given})
 
 
 def _number(name: str, meaning: str) -> TensorInfo:
