@@ -23,7 +23,7 @@ FLOORS: list[set[str]] = [
     {"recommender", "training"},
     {"evaluation", "export"},
     {"pipeline"},
-    {"cross_validation", "tuning"},
+    {"cross_validation", "tuning", "catalogue"},
     {"cli"},
     {"__main__"},
 ]

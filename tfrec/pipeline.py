@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import cached_property
+from dataclasses import asdict, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import polars as pl
 from pydantic import BaseModel
 
 import tfrec
@@ -23,7 +25,7 @@ from tfrec.data.checking.privacy import pseudonym_stamp
 from tfrec.data.dataset import PreparedData
 from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.sources import read_oracle, read_source, source_files, table_stamps
-from tfrec.errors import ConfigError
+from tfrec.errors import ArtefactError, ConfigError
 from tfrec.schema import Columns, ExportFiles
 from tfrec.stages import CHECKPOINTS, Stage, StageRunner, file_stamps
 
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from tfrec.models.ranking import RankingModel
     from tfrec.models.retrieval import RetrievalModel
     from tfrec.recommender import Recommender
+    from tfrec.recommender.changes import Changes
     from tfrec.training.candidate_lists import CandidateLists
     from tfrec.training.embedder import Embedder
     from tfrec.training.loop import History
@@ -138,10 +141,11 @@ class Pipeline:
             index: Folder of its index, within that of the run.
         """
         from tfrec.index.build import load_index
+        from tfrec.index.delta import DeltaIndex
         from tfrec.recommender import Catalogue, Inputs, Recommender
-        from tfrec.recommender.catalogue import item_filters
+        from tfrec.recommender.catalogue import changed_catalogue, item_filters
 
-        data, config = self.data, self.config
+        data, config, changes = self.data, self.config, self.changes()
         embeddings = self._embeddings()
         has_towers = embeddings is not None
         retrieval = own_towers = ranked = None
@@ -150,20 +154,30 @@ class Pipeline:
             if self._ranking != self._retrieving:
                 own_towers = self._trained_retrieval(self._ranking, retrieval.encoder)
                 ranked = self._embeddings(self._ranking)
+        searched = None
+        if has_towers:
+            searched = load_index(self._index_folder(index))
+            if len(added := self._embeddings_of_all(changes)[1 + searched.num_items :]):
+                searched = DeltaIndex(searched, added)
+        catalogue = Catalogue(
+            item_ids=data.items[Columns.ITEM_ID].to_list(),
+            item_id_rows=data.item_id_rows,
+            item_inputs=data.item_inputs,
+            user_ids=data.users[Columns.USER_ID].to_list(),
+            user_id_rows=data.user_id_rows,
+            item_embeddings=None if embeddings is None else embeddings.items,
+            ranked_embeddings=None if ranked is None else ranked.items,
+        )
+        items = data.items
+        if changes.number:
+            items = pl.concat([data.items, changes.items], how="diagonal_relaxed")
+            catalogue = changed_catalogue(catalogue, changes, items, data.item_features)
+        catalogue = replace(catalogue, **item_filters(items, config.filters, changes.gone))
         return Recommender(
             retrieval,
             self._trained_ranking(),
-            load_index(self.folder / index) if has_towers else None,
-            Catalogue(
-                item_ids=data.items[Columns.ITEM_ID].to_list(),
-                item_id_rows=data.item_id_rows,
-                item_inputs=data.item_inputs,
-                user_ids=data.users[Columns.USER_ID].to_list(),
-                user_id_rows=data.user_id_rows,
-                item_embeddings=None if embeddings is None else embeddings.items,
-                ranked_embeddings=None if ranked is None else ranked.items,
-                **item_filters(data.items, config.filters),
-            ),
+            searched,
+            catalogue,
             Inputs(
                 user_text=config.data.users.text,
                 request_features=[*data.user_features, *data.context_features],
@@ -180,6 +194,104 @@ class Pipeline:
             k=config.export.k,
             caps=config.filters.caps,
         )
+
+    @property
+    def changes_folder(self) -> Path:
+        """Where the catalogue's changes since the training lie."""
+        return self.folder / "changes"
+
+    def changes(self) -> Changes:
+        """Returns what changed in the catalogue since the training.
+
+        Changes of an earlier model do not count: its items have other embeddings.
+        """
+        from tfrec.recommender.changes import Changes
+
+        model = self._model_stamp()
+        if (self.changes_folder / "changes.json").is_file():
+            changes = Changes.load(self.changes_folder)
+            if changes.model == model:
+                return changes
+        dim = self.config.retrieval.embedding_dim
+        nothing = np.zeros((0, dim), np.float32)
+        ranked = nothing if self._ranking != self._retrieving else None
+        return Changes(model, self.data.items.clear(), nothing, ranked)
+
+    def check_is_finished(self) -> None:
+        """Checks that there is a trained and exported model.
+
+        Raises:
+            ArtefactError: There is none, or the configuration says another one by now.
+        """
+        names = [stage.name for stage in self._stages()]
+        missing = [n for n in names if not self._runner.is_published(self._stages(), n)]
+        if missing:
+            raise ArtefactError(
+                f"{self.folder}: the stage {missing[0]} is not done for this configuration; "
+                "run `tfrec train` first."
+            )
+
+    def embed_items(self, items: pl.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+        """Embeds items that training may never have seen.
+
+        Args:
+            items: Typed as the prepared items.
+
+        Returns:
+            float32 [n, embedding_dim] from the item tower, and the same from the ranking model's
+            own towers, None where it has none.
+        """
+        from tfrec.export.replay import encode_in_blocks, raw_items
+
+        self._start_tensorflow()
+        recommender = self.recommender()
+        raw = raw_items(items, self.data.item_features, self.config)
+        encode = recommender.encode_item
+        found = encode_in_blocks(encode, raw)
+        if self._ranking == self._retrieving:
+            return found, None
+        return found, encode_in_blocks(partial(encode, for_ranking=True), raw)
+
+    def index_report(self) -> dict[str, Any]:
+        """Returns what was measured of the index that is searched."""
+        return _read_json(self._index_folder("index") / "index.json")
+
+    def build_indexes(self, folder: Path, changes: Changes) -> None:
+        """Builds the index, and its portable twin, over all items."""
+        self._start_tensorflow()
+        folder.mkdir(parents=True)
+        self._write_indexes(folder, self._embeddings_of_all(changes)[1:])
+
+    def keep_rebuilt_index(self, folder: Path) -> None:
+        """Carries an index that was built after the training over to another folder."""
+        rebuilt = self.changes_folder / "index"
+        if rebuilt.is_dir() and self.changes().number:
+            shutil.copytree(rebuilt, folder, copy_function=os.link)
+
+    def export_changed(self) -> list[str]:
+        """Exports the model with its changed catalogue; returns the new versions' folders."""
+        self._start_tensorflow()
+        stamp = f"{self._model_stamp()}-{self.changes().number}"
+        rebuilt = self.changes_folder / "index"
+        if rebuilt.is_dir():
+            stamp += f"-{_read_json(rebuilt / 'index.json')['num_items']}"
+        return list(self._export_all(stamp).values())
+
+    def _index_folder(self, name: str) -> Path:
+        """Returns the folder of an index: one that was built after the training, if there is."""
+        rebuilt = self.changes_folder / name
+        is_current = rebuilt.is_dir() and self.changes().number
+        return rebuilt if is_current else self.folder / name
+
+    def _embeddings_of_all(self, changes: Changes) -> np.ndarray:
+        """Returns float32 [n + 1, embedding_dim], trained items and added ones; row 0 zeros."""
+        embeddings = self._embeddings()
+        assert embeddings is not None  # there are towers
+        return np.concatenate([embeddings.items, changes.embeddings])
+
+    def _model_stamp(self) -> str:
+        """Tells this model from one that was trained anew."""
+        return self._runner.fingerprints(self._stages())["export"]
 
     @property
     def has_towers(self) -> bool:
@@ -425,30 +537,31 @@ class Pipeline:
         )
 
     def _build_index(self, folder: Path) -> None:
+        self._start_tensorflow()
+        embeddings = self._embeddings()
+        assert embeddings is not None  # the stage is part of runs with towers only
+        self._write_indexes(folder, embeddings.items[1:])
+
+    def _write_indexes(self, folder: Path, items: np.ndarray) -> None:
+        """Builds the index over float32 [n, embedding_dim], and its portable twin."""
         from tfrec.index.build import build_index, save_index
 
-        self._start_tensorflow()
         embeddings, settings = self._embeddings(), self.config.index
-        assert embeddings is not None  # the stage is part of runs with towers only
+        assert embeddings is not None  # there are towers
         contexts = self.data.examples["context"].to_numpy()[self.data.target_rows("test")]
-        index, report = build_index(
-            settings.kind,
-            embeddings.items[1:],
-            embeddings.requests[contexts[:1000]],
-            k=settings.candidates,
-            min_recall=settings.min_recall,
-        )
-        save_index(folder, index, report)
+        kinds = {folder: settings.kind}
         if self._has_portable_twin:
-            twin, report = build_index(
-                "portable",
-                embeddings.items[1:],
+            kinds[folder / "portable"] = "portable"
+        for place, kind in kinds.items():
+            place.mkdir(exist_ok=True)
+            index, report = build_index(
+                kind,
+                items,
                 embeddings.requests[contexts[:1000]],
                 k=settings.candidates,
                 min_recall=settings.min_recall,
             )
-            (folder / "portable").mkdir(exist_ok=True)
-            save_index(folder / "portable", twin, report)
+            save_index(place, index, report)
 
     @property
     def _has_portable_twin(self) -> bool:
@@ -462,31 +575,49 @@ class Pipeline:
         self._start_tensorflow()
         recommender = self.recommender()
         _write_json(folder / "sample.json", sample_request(self.data, self.config, recommender))
-        versions = {"folder": str(self._export_with(recommender, "index", self.model_folder))}
+        versions = self._export_all(self._model_stamp(), recommender)
+        _write_json(folder / "version.json", versions)
+
+    def _export_all(self, stamp: str, recommender: Recommender | None = None) -> dict[str, str]:
+        """Exports the model, and its portable twin; returns their folders."""
+        recommender = recommender or self.recommender()
+        exported = self._export_with(recommender, "index", self.model_folder, stamp)
+        versions = {"folder": str(exported)}
         if self._has_portable_twin:
             twin = self.model_folder.with_name(f"{self.model_folder.name}-portable")
             recommender = self.recommender("index/portable")
-            exported = self._export_with(recommender, "index/portable", twin)
+            exported = self._export_with(recommender, "index/portable", twin, stamp)
             versions["portable"] = str(exported)
-        _write_json(folder / "version.json", versions)
+        return versions
 
-    def _export_with(self, recommender: Recommender, index: str, model_folder: Path) -> Path:
+    def _export_with(
+        self, recommender: Recommender, index: str, model_folder: Path, stamp: str
+    ) -> Path:
         from tfrec.export.replay import replay_requests
         from tfrec.export.saved_model import export_model
 
-        report, fingerprint = self.report(), self._runner.fingerprint("export")
+        report, changes = self.report(), self.changes()
+        titles = pl.concat(
+            frame.select(Columns.ITEM_ID, Columns.TITLE)
+            for frame in (self.data.items, changes.items)
+        ).unique(Columns.ITEM_ID, keep="last", maintain_order=True)
         return export_model(
             recommender,
             model_folder,
             replay_requests(self.data, self.config, recommender),
-            self.data.items.select(Columns.ITEM_ID, Columns.TITLE),
+            titles,
             {
                 "name": model_folder.name,
-                "fingerprint": fingerprint,
+                "fingerprint": stamp,
                 "metrics": {p: report[p] for p in ("retrieval", "ranking") if p in report},
-                "index": _read_json(self.folder / index / "index.json")
+                "index": _read_json(self._index_folder(index) / "index.json")
                 if self.has_towers
                 else None,
+                "catalogue": {
+                    "added": changes.items.height,
+                    "gone": len(changes.gone),
+                    "changes": changes.number,
+                },
                 "config": self.config.model_dump(mode="json"),
             },
         )

@@ -84,15 +84,16 @@ class StageRunner:
             for number, stage in enumerate(stages, start=1):
                 self._run_one(stage, f"[{number}/{len(stages)}] {stage.name}")
 
-    def is_published(self, stages: list[Stage], name: str) -> bool:
-        """Tells whether a stage's folder holds what it would write now."""
+    def fingerprints(self, stages: list[Stage]) -> dict[str, str]:
+        """Returns what each stage's folder would be marked with now."""
         for stage in stages:
             self._fingerprints[stage.name] = self._fingerprint(stage)
-        return _read_stage(self.folder / name / _STAGE_FILE) == self._fingerprints[name]
+        return dict(self._fingerprints)
 
-    def fingerprint(self, name: str) -> str:
-        """Returns the fingerprint of a stage that runs or has run."""
-        return self._fingerprints[name]
+    def is_published(self, stages: list[Stage], name: str) -> bool:
+        """Tells whether a stage's folder holds what it would write now."""
+        wanted = self.fingerprints(stages)[name]
+        return _read_stage(self.folder / name / _STAGE_FILE) == wanted
 
     def work_along(self, stages: list[Stage], name: str) -> None:
         """Takes part in one stage of a run that another process, the chief, runs and writes.

@@ -74,6 +74,8 @@ class CandidateSources(keras.layers.Layer):
         found = {}
         for name, (items, weights) in self._tables.items():
             asked = keys.get(KEYS[name], nothing)
+            # Items that came after the training are no keys.
+            asked = tf.where(asked < tf.shape(items)[0], asked, UNKNOWN_INDEX)
             shape = [tf.shape(recent)[0], -1]
             proposed, score = sum_by_item(
                 tf.reshape(tf.gather(items, asked), shape),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
+from tfrec.data.tabular import FeatureEncoder
 from tfrec.export.signatures import TensorInfo, build_signatures
 from tfrec.recommender import Recommender
 from tfrec.schema import Columns, Signatures, Tensors
 
 _MICROSECONDS = 1_000_000
+_BLOCK = 1024
 
 
 def replay_requests(
@@ -49,7 +51,7 @@ def replay_requests(
     own = {
         Signatures.RANK: {Tensors.ITEM_ID: pairs.astype(object)},
         Signatures.SIMILAR_ITEMS: {Tensors.ITEM_ID: pairs[:, 0].astype(object)},
-        Signatures.ENCODE_ITEM: raw_items(data, config, items),
+        Signatures.ENCODE_ITEM: raw_items(data.items[items], data.item_features, config),
     }
     values = {name: {**filtered, **own.get(name, {})} for name in inputs}
     return {name: {key: values[name][key] for key in inputs[name]} for name in inputs}
@@ -84,12 +86,30 @@ def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> di
     return request | {e.name: _raw_feature(frame[e.name], e.type) for e in data.context_features}
 
 
-def raw_items(data: PreparedData, config: Config, rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Turns catalogue rows, int [n], back into the raw inputs of `encode_item`."""
-    frame = data.items[rows]
-    item = {Tensors.ITEM_ID: _texts(frame[Columns.ITEM_ID])}
-    item |= _raw_text(config.data.items.text, frame[Columns.TEXT])
-    return item | {e.name: _raw_feature(frame[e.name], e.type) for e in data.item_features}
+def raw_items(
+    items: pl.DataFrame, features: Sequence[FeatureEncoder], config: Config
+) -> dict[str, np.ndarray]:
+    """Turns rows of the prepared items back into the raw inputs of `encode_item`."""
+    item = {Tensors.ITEM_ID: _texts(items[Columns.ITEM_ID])}
+    item |= _raw_text(config.data.items.text, items[Columns.TEXT])
+    return item | {e.name: _raw_feature(items[e.name], e.type) for e in features}
+
+
+def encode_in_blocks(
+    encode: Callable[[dict[str, tf.Tensor]], tf.Tensor], raw: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """Encodes raw items block by block; float32 [n, embedding_dim]."""
+    compiled = tf.function(encode, autograph=False, reduce_retracing=True)
+    count = len(raw[Tensors.ITEM_ID])
+    found = []
+    for start in range(0, count, _BLOCK):
+        block = {name: values[start : start + _BLOCK] for name, values in raw.items()}
+        found.append(compiled({n: tf.constant(v, _dtype(v)) for n, v in block.items()}).numpy())
+    return np.concatenate(found)
+
+
+def _dtype(values: np.ndarray) -> tf.DType:
+    return tf.string if values.dtype == object else tf.float32
 
 
 def _raw_text(columns: list[str], text: pl.Series) -> dict[str, np.ndarray]:

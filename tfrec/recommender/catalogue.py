@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from tfrec.config import Filters
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.data.tabular import FeatureEncoder, encode_frame
+from tfrec.recommender.changes import Changes
+from tfrec.schema import Columns
 
 
 @dataclass(frozen=True)
@@ -53,12 +55,50 @@ class Catalogue:
     is_available: np.ndarray | None = None
 
 
-def item_filters(items: pl.DataFrame, declared: Filters) -> dict[str, Any]:
+def changed_catalogue(
+    catalogue: Catalogue,
+    changes: Changes,
+    items: pl.DataFrame,
+    features: Sequence[FeatureEncoder],
+) -> Catalogue:
+    """Appends added items to a catalogue; items that another row stands for lose their id.
+
+    Args:
+        catalogue: Of the training, n items.
+        changes: What was added and removed since.
+        items: All rows, the n of the training first.
+        features: Fitted encoders of the item features.
+    """
+    added = encode_frame(list(features), items[len(catalogue.item_ids) :], with_unknown_row=False)
+    ids = items[Columns.ITEM_ID].to_list()
+    for index in changes.replaced:
+        ids[index - 1] = ""
+    ranked = catalogue.ranked_embeddings
+    if ranked is not None and changes.ranked_embeddings is not None:
+        ranked = np.concatenate([ranked, changes.ranked_embeddings])
+    assert catalogue.item_embeddings is not None  # only models with towers know new items
+    return replace(
+        catalogue,
+        item_ids=ids,
+        item_id_rows=np.pad(catalogue.item_id_rows, (0, changes.items.height)),
+        item_inputs={
+            name: np.concatenate([values, added[name]])
+            for name, values in catalogue.item_inputs.items()
+        },
+        item_embeddings=np.concatenate([catalogue.item_embeddings, changes.embeddings]),
+        ranked_embeddings=ranked,
+    )
+
+
+def item_filters(
+    items: pl.DataFrame, declared: Filters, gone: Collection[int] = ()
+) -> dict[str, Any]:
     """Reads from the prepared items what a catalogue keeps for filters.
 
     Args:
         items: One row an item, with the declared columns.
         declared: Which columns those are.
+        gone: Indices of items that no answer holds any more.
 
     Returns:
         ``attributes`` and ``is_available`` of `Catalogue`.
@@ -69,6 +109,7 @@ def item_filters(items: pl.DataFrame, declared: Filters) -> dict[str, Any]:
         is_available[1:] &= (items[name].fill_null(1) != 0).to_numpy()
     for name in declared.unsafe:
         is_available[1:] &= (items[name].fill_null(0).fill_nan(0) == 0).to_numpy()
+    is_available[list(gone)] = False
     return {"attributes": attributes, "is_available": is_available}
 
 

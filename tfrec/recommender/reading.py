@@ -26,7 +26,8 @@ class RequestReader(keras.layers.Layer):
         super().__init__(**kwargs)
         self.inputs = inputs
         kinds = inputs.event_kinds
-        self._item_index = lookup_table(catalogue.item_ids, range(1, len(catalogue.item_ids) + 1))
+        known = [n for n, item in enumerate(catalogue.item_ids, start=1) if item]
+        self._item_index = lookup_table([catalogue.item_ids[n - 1] for n in known], known)
         self._user_row = lookup_table(catalogue.user_ids, catalogue.user_id_rows[1:])
         self._event_kind = lookup_table(kinds, range(1, len(kinds) + 1))
         self._request_categories = category_lookups(inputs.request_features)

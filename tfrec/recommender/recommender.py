@@ -124,12 +124,18 @@ class Recommender(keras.layers.Layer):
         history = self.reader.item_indices(request[Tensors.HISTORY])
         return self._encode_user(request, history, self._request_text(request))
 
-    def encode_item(self, item: Mapping[str, tf.Tensor]) -> tf.Tensor:
-        """Embeds items from their text and features, known or new; [batch, embedding_dim]."""
+    def encode_item(self, item: Mapping[str, tf.Tensor], for_ranking: bool = False) -> tf.Tensor:
+        """Embeds items from their text and features, known or new; [batch, embedding_dim].
+
+        With `for_ranking` by the ranking model's own towers, where it has some.
+        """
+        towers = self._towers
+        if for_ranking and self.ranking_towers is not None:
+            towers = self.ranking_towers
         columns = [item[column] for column in self.inputs.item_text]
         text = tf.strings.join(columns, " ") if columns else tf.zeros_like(item[Tensors.ITEM_ID])
         indices = self.reader.item_indices(item[Tensors.ITEM_ID])
-        return self._towers.embed_items(
+        return towers.embed_items(
             self._encode_text(text, self._max_item_tokens),
             tf.gather(self._item_id_rows, indices),
             self.reader.item_features(item),
@@ -449,7 +455,10 @@ class Recommender(keras.layers.Layer):
             recent = last_items(history, self._towers.max_history)
             past, is_event = tf.gather(self._ranked_embeddings, recent), recent != UNKNOWN_INDEX
         if self.ranking.item_statistics.shape[1]:
-            statistics = tf.gather(self.ranking.item_statistics, flat)
+            # Items that came after the training have no past: that of the unknown item.
+            has_past = flat < self.ranking.item_statistics.shape[0]
+            known = tf.where(has_past, flat, UNKNOWN_INDEX)
+            statistics = tf.gather(self.ranking.item_statistics, known)
         return self.ranking.score(
             RequestInputs(
                 user=self.reader.user_rows(request),
