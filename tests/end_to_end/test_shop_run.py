@@ -18,8 +18,9 @@ import tensorflow as tf
 from c_reader import ask, compile_reader, operation_libraries
 from tensorflow_serving.apis import prediction_log_pb2
 
+from tfrec.catalogue import CatalogueEditor
 from tfrec.config import load_config
-from tfrec.errors import ExportError
+from tfrec.errors import ArtefactError, ExportError
 from tfrec.export import saved_model
 from tfrec.export.replay import raw_requests, replay_requests
 from tfrec.export.saved_model import export_model, list_versions, verify
@@ -27,7 +28,7 @@ from tfrec.export.signatures import build_signatures
 from tfrec.pipeline import Pipeline
 from tfrec.recommender import Recommender
 from tfrec.serving.saved_recommender import SavedRecommender
-from tfrec.training.ranked_rows import RankedRows
+from tfrec.training.ranked_rows import pair_rows
 
 pytestmark = pytest.mark.slow
 
@@ -547,45 +548,69 @@ def test_warmup_asks_every_signature_for_one_row_and_for_several(run, saved):
     assert asked == [(name, rows) for name in SIGNATURES for rows in (1, 8)]
 
 
-@pytest.mark.parametrize("kind", ["tuned", "shared"])
-def test_towers_trained_with_the_ranking_model_answer_alike_in_training_and_in_the_export(
-    run, tmp_path, kind
-):
-    overrides = [
-        *make_overrides(tmp_path),
-        f"ranking.towers={kind}",
-        "ranking.epochs=1",
-        "export.portable=false",
-    ]
-    lines: list[str] = []
+def test_catalogue_changes_without_training_and_unchanged_items_keep_their_scores(run, tmp_path):
+    overrides = [*make_overrides(tmp_path), "export.portable=false"]
     pipeline = Pipeline(
-        load_config(CONFIG, overrides), announce=lines.append, donors=[run.pipeline.folder]
+        load_config(CONFIG, overrides), announce=lambda line: None, donors=[run.pipeline.folder]
     )
+    with pytest.raises(ArtefactError, match="run `tfrec train` first"):
+        CatalogueEditor(pipeline)
     pipeline.run()
+    editor = CatalogueEditor(pipeline)
+    old = pipeline.data.items[:12]
+    new = old.with_columns(
+        item_id="new-" + pl.col("item_id"), title=pl.lit("velvet spaceship"), description="text"
+    )
+    new.drop("text").write_parquet(tmp_path / "new.parquet")
+    assert editor.add(tmp_path / "new.parquet") == [str(tmp_path / "models" / "shop" / "2")]
+    removed = old["item_id"][:3].to_list()
+    assert editor.remove([*removed, "new-" + removed[0]])[0].endswith("3")
+    stats = editor.stats()
+    assert (stats.added, stats.gone, stats.changes) == (12, 4, 2)
+    assert stats.present == stats.trained + 12 - 4
+
+    before, after = (SavedRecommender(tmp_path / "models" / "shop" / n) for n in ("1", "3"))
+    kept = pipeline.data.items["item_id"][20:60].to_list()
+    asked = {"user_id": ["u000001"], "query": ["linen shirt"], "item_id": [kept]}
+    for name, value in before.call("rank", asked).items():
+        np.testing.assert_array_equal(after.call("rank", asked)[name], value, err_msg=name)
+    every = pipeline.data.items["item_id"].to_list()
+    others = [item for item in every if item not in removed]
+    left = after.call("retrieve", {"query": ["velvet"], "exclude_item_ids": [others]})
+    found = {cell.decode() for cell in left["item_id"][0] if cell}
+    assert found == set(new["item_id"][1:])
+    assert after.recommend(query="velvet spaceship", k=1)["title"].to_list() != [""]
+    # The next training makes another model, to which the changes do not belong.
+    again = Pipeline(load_config(CONFIG, [*overrides, "ranking.epochs=1"]), print)
+    assert again.changes().number == 0
+
+
+@pytest.mark.parametrize("kind", ["tuned", "shared"])
+def test_towers_trained_with_the_ranking_model_answer_as_in_training(run, tmp_path, kind):
+    overrides = [*make_overrides(tmp_path), f"ranking.towers={kind}", "ranking.epochs=1"]
+    pipeline = Pipeline(
+        load_config(CONFIG, overrides), announce=lambda line: None, donors=[run.pipeline.folder]
+    )
+    pipeline.run(until="index")
     before, after = (
         load_arrays(pipeline.folder / folder / "embeddings.npz")
         for folder in ("retrieval", "ranking/towers")
     )
     assert np.abs(after["items"] - before["items"]).max() > 1e-3
-    saved = SavedRecommender(tmp_path / "models" / "shop")
+    recommender = pipeline.recommender()
     contexts = np.random.default_rng(1).choice(pipeline.data.contexts.height, 50)
-    request = raw_requests(pipeline.data, pipeline.config, contexts)
-    # What finds candidates is the towers of retrieval, unless they are shared.
-    finding = before if kind == "tuned" else after
-    vectors = saved.call("encode_user", request)["embedding"]
-    np.testing.assert_allclose(vectors, finding["requests"][contexts], atol=1e-4)
     items = np.random.default_rng(2).integers(0, pipeline.data.num_items, len(contexts))
     item_ids = pipeline.data.items["item_id"].to_numpy()[items].astype(object)[:, None]
-    answer = saved.call("rank", request | {"item_id": item_ids})
-    rows = RankedRows(
-        context=contexts.astype(np.int32),
-        item_index=(items + 1).astype(np.int32),
-        label=np.zeros(len(items), np.float32),
-        position=np.ones(len(items), np.int32),
-        example=np.zeros(len(items), np.int64),
-        log_rate=np.zeros(len(items), np.float32),
-    )
-    wanted = pipeline._pair_scorer().probabilities(rows)
+    request = {
+        name: tf.constant(value, tf.string if value.dtype == object else tf.float32)
+        for name, value in raw_requests(pipeline.data, pipeline.config, contexts).items()
+    }
+    # What finds candidates is the towers of retrieval, unless they are shared.
+    finding = before if kind == "tuned" else after
+    vectors = recommender.encode_user(request)
+    np.testing.assert_allclose(vectors, finding["requests"][contexts], atol=1e-4)
+    answer = recommender.rank(request | {"item_id": tf.constant(item_ids, tf.string)})
+    wanted = pipeline._pair_scorer().probabilities(pair_rows(contexts, items + 1))
     np.testing.assert_allclose(answer["probability"][:, 0], wanted, atol=1e-4)
 
 

@@ -7,11 +7,12 @@ import tensorflow as tf
 from tfrec.errors import ArtefactError
 from tfrec.index import ExactIndex, ItemIndex, build, build_index, scann
 from tfrec.index.build import load_index, save_index
+from tfrec.index.delta import DeltaIndex
 from tfrec.index.portable import PortableIndex
 from tfrec.index.scann import ScannIndex
 
 NUM_ITEMS, DIM = 50, 8
-KINDS = ("exact", "scann", "portable")
+KINDS = ("exact", "scann", "portable", "delta")
 
 
 def unit(count: int, dim: int = DIM, seed: int = 0) -> np.ndarray:
@@ -23,11 +24,20 @@ EMBEDDINGS, QUERIES = unit(NUM_ITEMS), unit(6, seed=1)
 
 
 def make_index(kind: str, embeddings: np.ndarray = EMBEDDINGS) -> ItemIndex:
+    if kind == "delta":  # two fifths of the rows came later
+        count = max(1, 3 * len(embeddings) // 5)
+        return DeltaIndex(ExactIndex(embeddings[:count]), embeddings[count:])
     return build_index(kind, embeddings, QUERIES, k=10, min_recall=0.5)[0]
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def kind(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture(params=("exact", "scann", "portable"))
+def built(request: pytest.FixtureRequest) -> str:
+    """A kind that is built and stored by itself."""
     return request.param
 
 
@@ -143,8 +153,8 @@ def test_index_in_a_saved_model_answers_alike(index, tmp_path):
     np.testing.assert_allclose(scores, wanted, atol=1e-6)
 
 
-def test_saved_index_loads_with_the_same_answers(kind, tmp_path):
-    index, report = build_index(kind, EMBEDDINGS, QUERIES, k=10, min_recall=0.5)
+def test_saved_index_loads_with_the_same_answers(built, tmp_path):
+    index, report = build_index(built, EMBEDDINGS, QUERIES, k=10, min_recall=0.5)
     save_index(tmp_path, index, report)
     loaded = load_index(tmp_path)
     assert loaded.num_items == NUM_ITEMS
@@ -155,9 +165,9 @@ def test_saved_index_loads_with_the_same_answers(kind, tmp_path):
         np.testing.assert_array_equal(one, other)
 
 
-def test_report_says_what_was_measured(kind, tmp_path):
-    index, report = build_index(kind, EMBEDDINGS, QUERIES, k=10, min_recall=0.5)
-    assert (report.kind, report.num_items, report.k) == (kind, NUM_ITEMS, 10)
+def test_report_says_what_was_measured(built, tmp_path):
+    index, report = build_index(built, EMBEDDINGS, QUERIES, k=10, min_recall=0.5)
+    assert (report.kind, report.num_items, report.k) == (built, NUM_ITEMS, 10)
     assert report.recall_at_k == 1.0
     assert report.latency_ms > 0
     assert report.parameters == index.parameters
@@ -166,14 +176,14 @@ def test_report_says_what_was_measured(kind, tmp_path):
     assert written["recall_at_k"] == 1.0
 
 
-def test_build_for_more_rows_than_items_measures_all_items(kind):
-    _, report = build_index(kind, EMBEDDINGS, QUERIES, k=500, min_recall=0.5)
+def test_build_for_more_rows_than_items_measures_all_items(built):
+    _, report = build_index(built, EMBEDDINGS, QUERIES, k=500, min_recall=0.5)
     assert report.k == NUM_ITEMS
     assert report.recall_at_k == 1.0
 
 
-def test_build_without_sample_queries_has_nothing_to_miss(kind):
-    _, report = build_index(kind, EMBEDDINGS, QUERIES[:0], k=10, min_recall=0.9)
+def test_build_without_sample_queries_has_nothing_to_miss(built):
+    _, report = build_index(built, EMBEDDINGS, QUERIES[:0], k=10, min_recall=0.9)
     assert report.recall_at_k == 1.0
     assert report.latency_ms == 0.0
 

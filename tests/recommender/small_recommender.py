@@ -14,7 +14,7 @@ from tfrec.config import Candidates, Feature, Filters, Missing, Ranking, Retriev
 from tfrec.data.tabular import FeatureEncoder, encode_frame, fit_features
 from tfrec.encoders.bert import TextEncoder, build_backbone
 from tfrec.features.text import train_vocabulary
-from tfrec.index import ExactIndex
+from tfrec.index import ExactIndex, ItemIndex
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.recommender import Catalogue, Inputs, Recommender
@@ -82,6 +82,8 @@ def make_recommender(
     sources: CandidateSources | None = None,
     order: ListOrder | None = None,
     filters: Filters | None = None,
+    catalogue: Catalogue | None = None,
+    index: ItemIndex | None = None,
 ) -> Compiled:
     """Builds an untrained recommender whose every weight matters."""
     keras.utils.set_random_seed(0)
@@ -130,8 +132,9 @@ def make_recommender(
         recommender = Recommender(
             retrieval,
             ranking,
-            ExactIndex(embeddings[1:]),
-            Catalogue(
+            index or ExactIndex(embeddings[1:]),
+            catalogue
+            or Catalogue(
                 item_ids=ITEM_IDS,
                 item_id_rows=item_id_rows,
                 item_inputs=item_inputs,

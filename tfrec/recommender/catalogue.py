@@ -82,12 +82,20 @@ def changed_catalogue(
         item_ids=ids,
         item_id_rows=np.pad(catalogue.item_id_rows, (0, changes.items.height)),
         item_inputs={
-            name: np.concatenate([values, added[name]])
-            for name, values in catalogue.item_inputs.items()
+            name: _stacked(values, added[name]) for name, values in catalogue.item_inputs.items()
         },
         item_embeddings=np.concatenate([catalogue.item_embeddings, changes.embeddings]),
         ranked_embeddings=ranked,
     )
+
+
+def _stacked(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Puts rows below rows; lists of different lengths are padded with 0."""
+    parts = [one, other]
+    if one.ndim > 1:
+        width = max(part.shape[1] for part in parts)
+        parts = [np.pad(part, ((0, 0), (0, width - part.shape[1]))) for part in parts]
+    return np.concatenate(parts)
 
 
 def item_filters(
