@@ -40,7 +40,7 @@ def replay_requests(
     }
     known = raw_requests(data, config, chosen)
     filtered = neutral_request(inputs[Signatures.RECOMMEND])
-    request = {name: _append(known[name], filtered[name]) for name in known}
+    request = {name: _append(known[name], filtered[name]) for name in filtered if name in known}
     filtered = {name: np.repeat(row, len(chosen) + 1, axis=0) for name, row in filtered.items()}
     # Half of the requests leave out what others chose.
     history = request[Tensors.HISTORY]
