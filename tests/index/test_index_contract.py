@@ -254,26 +254,22 @@ def test_scann_below_the_floor_names_recall_floor_and_remedy(monkeypatch):
         build_index("scann", EMBEDDINGS, QUERIES, k=10, min_recall=0.9)
 
 
-def test_scann_grows_stronger_until_the_floor_is_reached(monkeypatch):
-    tried: list[int] = []
-    original = ScannIndex.build.__func__
-
-    def record(cls, embeddings, k, strength=1):
-        tried.append(strength)
-        return original(cls, embeddings, k, strength)
-
+@pytest.mark.parametrize("kind", APPROXIMATE)
+def test_index_grows_stronger_until_the_floor_is_reached(clustered, monkeypatch, kind):
+    items, queries = clustered
     recalls = iter([0.5, 0.8, 0.97])
     measure = build._measure
 
     def weak_at_first(*arguments):
         return build.IndexReport(**{**vars(measure(*arguments)), "recall_at_k": next(recalls)})
 
-    monkeypatch.setattr(ScannIndex, "build", classmethod(record))
     monkeypatch.setattr(build, "_measure", weak_at_first)
-    _, report = build_index("scann", EMBEDDINGS, QUERIES, k=10, min_recall=0.95)
-    assert tried == [1, 2, 3]
+    index, report = build_index(kind, items, queries[:5], k=10, min_recall=0.95)
     assert report.parameters["strength"] == 3
     assert report.recall_at_k == 0.97
+    effort = {"scann": "reorder", "portable": "num_cells_to_search"}[kind]
+    weak = type(index).build(items, k=10).parameters[effort]
+    assert index.parameters[effort] == pytest.approx(2 * weak, abs=2)
 
 
 def test_scann_of_random_vectors_with_a_weak_setting_fails_the_floor(monkeypatch):

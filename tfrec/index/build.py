@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfrec.errors import ArtefactError
 from tfrec.index.exact import ExactIndex, ItemIndex
 
-_MAX_STRENGTH = 6
+_MAX_STRENGTH = 12
 Kind = Literal["exact", "scann", "portable"]
 
 
@@ -62,12 +62,13 @@ def build_index(
     exact = ExactIndex(embeddings)
     if kind == "exact":
         return exact, _measure(kind, exact, exact, sample_queries, k)
-    of_kind = _class_of(kind)
+    index = _class_of(kind).build(embeddings, k)
     for strength in range(1, _MAX_STRENGTH + 1):
-        index = of_kind.build(embeddings, k, strength)
         report = _measure(kind, index, exact, sample_queries, k)
         if report.recall_at_k >= min_recall:
             return index, report
+        if strength < _MAX_STRENGTH:
+            index.strengthen()
     raise ArtefactError(
         f"index: recall@{k} is {report.recall_at_k:.3f} with the strongest settings "
         f"{report.parameters}, wanted at least index.min_recall = {min_recall}. "

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -33,6 +35,24 @@ class ItemIndex(Protocol):
             first. An approximate index that finds too few rows fills up with row -1.
         """
         ...
+
+
+def strengthened(
+    parameters: Mapping[str, Any], efforts: Sequence[str], most: int
+) -> dict[str, Any]:
+    """Returns the settings of an index that tries harder by a factor of the root of 2.
+
+    Args:
+        parameters: Its settings, `strength` among them.
+        efforts: Names of those that say how much is searched; any may be missing.
+        most: No setting gets larger than this.
+    """
+    more = {
+        name: min(most, math.ceil(parameters[name] * math.sqrt(2)))
+        for name in efforts
+        if name in parameters
+    }
+    return {**parameters, **more, "strength": parameters["strength"] + 1}
 
 
 class ExactIndex(tf.Module):

@@ -10,9 +10,12 @@ import numpy as np
 import tensorflow as tf
 from sklearn.cluster import MiniBatchKMeans
 
+from tfrec.index.exact import strengthened
+
 _EXACT_BELOW = 20_000
 _TRAINING_ROWS_PER_CELL = 64
 _ASSIGN_BLOCK = 65_536
+_CELLS_PER_SEARCHED = 256
 
 
 class PortableIndex(tf.Module):
@@ -46,15 +49,12 @@ class PortableIndex(tf.Module):
         self._embeddings = tf.Variable(embeddings, trainable=False, dtype=tf.float32)
 
     @classmethod
-    def build(
-        cls, embeddings: np.ndarray, k: int, strength: int = 1, seed: int = 0
-    ) -> PortableIndex:
+    def build(cls, embeddings: np.ndarray, k: int, seed: int = 0) -> PortableIndex:
         """Parts the rows into about 4 sqrt(n) cells by k-means.
 
         Args:
             embeddings: float32 [num_items, embedding_dim].
             k: Number of rows that searches usually want.
-            strength: 1 for the usual effort; each further step doubles the cells searched.
             seed: Of k-means.
         """
         embeddings = np.ascontiguousarray(embeddings, np.float32)
@@ -65,13 +65,18 @@ class PortableIndex(tf.Module):
         cell, centres = _part(embeddings, num_cells, seed)
         order = np.argsort(cell, kind="stable").astype(np.int32)
         starts = np.searchsorted(cell[order], np.arange(num_cells + 1)).astype(np.int32)
-        searched = min(num_cells, max(1, num_cells // 64) * 2 ** (strength - 1))
         parameters = {
-            "strength": strength,
+            "strength": 1,
             "num_cells": num_cells,
-            "num_cells_to_search": searched,
+            "num_cells_to_search": max(1, num_cells // _CELLS_PER_SEARCHED),
         }
         return cls([centres, starts, order, embeddings[order]], num_items, parameters)
+
+    def strengthen(self) -> None:
+        """Searches more cells from now on."""
+        self.parameters = strengthened(
+            self.parameters, ["num_cells_to_search"], self.parameters["num_cells"]
+        )
 
     def tensors(self) -> list[np.ndarray]:
         """Returns what the constructor takes."""

@@ -27,6 +27,7 @@ class SavedRecommender:
     Attributes:
         folder: The version's folder.
         manifest: What the export recorded.
+        titles: Titles of all items by their id.
 
     Raises:
         ArtefactError: There is no exported model.
@@ -40,7 +41,9 @@ class SavedRecommender:
         self._model = _load(self.folder)  # kept: signatures do not keep their tables alive
         titles = pl.read_csv(self.folder / ExportFiles.TITLES, infer_schema=False)
         ids = titles[Columns.ITEM_ID].to_list()
-        self._titles = dict(zip(ids, titles[Columns.TITLE].fill_null("").to_list(), strict=True))
+        self.titles: dict[str, str] = dict(
+            zip(ids, titles[Columns.TITLE].fill_null("").to_list(), strict=True)
+        )
 
     @property
     def k(self) -> int:
@@ -49,7 +52,7 @@ class SavedRecommender:
 
     def title(self, item_id: str) -> str:
         """Returns the item's title, "" for an unknown item."""
-        return self._titles.get(item_id, "")
+        return self.titles.get(item_id, "")
 
     def recommend(
         self,
@@ -112,6 +115,10 @@ class SavedRecommender:
         }
         frame = pl.DataFrame(names | numbers)
         return frame.filter(pl.col(Columns.ITEM_ID) != "").head(self.k if k is None else k)
+
+    def signature(self, name: str) -> Any:
+        """Returns the function of a signature, which takes each input as a tensor."""
+        return self._model.signatures[name]
 
     def call(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Calls a signature; inputs that are left out get their neutral values.
