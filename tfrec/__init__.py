@@ -15,7 +15,9 @@ __version__ = "0.1.0"
 environment.prepare()
 
 _HOMES = {
+    "CatalogueEditor": "tfrec.catalogue",
     "Config": "tfrec.config",
+    "build_index": "tfrec.index",
     "load_config": "tfrec.config",
     "PreparedData": "tfrec.data.dataset",
     "Pipeline": "tfrec.pipeline",
