@@ -20,7 +20,7 @@ import polars as pl
 from pydantic import BaseModel
 
 import tfrec
-from tfrec.config import Config
+from tfrec.config import Config, load_config
 from tfrec.data.checking.privacy import pseudonym_stamp
 from tfrec.data.dataset import PreparedData
 from tfrec.data.preparing.prepare import prepare
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from tfrec.training.candidate_lists import CandidateLists
     from tfrec.training.embedder import Embedder
     from tfrec.training.loop import History
+    from tfrec.training.ranked_rows import RankedRows
     from tfrec.training.ranking import Embeddings, PairScorer
     from tfrec.training.strategy import Replicas
 
@@ -135,7 +136,7 @@ class Pipeline:
         return PreparedData.load(self.folder / "prepare")
 
     def recommender(self, index: str = "index") -> Recommender:
-        """Builds the trained two-stage recommender in memory.
+        """Builds the trained two-stage recommender in memory, as it is exported.
 
         Args:
             index: Folder of its index, within that of the run.
@@ -154,6 +155,8 @@ class Pipeline:
             if self._ranking != self._retrieving:
                 own_towers = self._trained_retrieval(self._ranking, retrieval.encoder)
                 ranked = self._embeddings(self._ranking)
+            if config.export.encoder == "int8":
+                retrieval.encoder.quantize()
         searched = None
         if has_towers:
             searched = load_index(self._index_folder(index))
@@ -193,6 +196,7 @@ class Pipeline:
             order=self._order() if has_towers else None,
             k=config.export.k,
             caps=config.filters.caps,
+            precision=config.index.precision,
         )
 
     @property
@@ -348,7 +352,7 @@ class Pipeline:
         index = stage("index", finds, self._build_index, config.index, config.export.portable)
         candidates = stage("candidates", "tokens", self._build_candidates, config.candidates)
         last = towers[-1].name if self.has_towers else prepare.name
-        ranking = stage("ranking", last, self._train_ranking, config.ranking)
+        ranking = stage("ranking", last, self._train_ranking, config.ranking, self._teacher_stamp())
         order = stage(
             "order",
             f"{ranking.name} {candidates.name}",
@@ -478,12 +482,54 @@ class Pipeline:
             self.config,
             folder / CHECKPOINTS,
             towers,
+            self._teach(),
         )
         save_variables(folder / "model.npz", model.variables)
         if towers is not None:
             (folder / "towers").mkdir(exist_ok=True)
             self._save_towers(folder / "towers", towers)
         _write_history(folder, history)
+
+    def _teacher(self) -> Pipeline | None:
+        """Returns the run of `ranking.teacher`.
+
+        Raises:
+            ConfigError: It has no trained ranking model, or prepared other data.
+        """
+        settings = self.config.ranking.teacher
+        if settings is None:
+            return None
+        folder = Path(settings.run)
+        try:
+            config = load_config(folder / "ranking" / "config.yaml")
+        except ConfigError as error:
+            raise ConfigError(
+                f"ranking.teacher.run: {folder}: wanted a run with a trained ranking model "
+                "(`tfrec train` makes one), found none."
+            ) from error
+        # The folder may have been moved since.
+        teacher = config.model_copy(update={"runs": str(folder.parent), "name": folder.name})
+        return Pipeline(teacher, self._announce, self._raw_tables)
+
+    def _teacher_stamp(self) -> str | None:
+        """Tells one training of the teacher from another."""
+        teacher = self._teacher()
+        if teacher is None:
+            return None
+        return str(_read_json(teacher.folder / "ranking" / "stage.json")["fingerprint"])
+
+    def _teach(self) -> Callable[[RankedRows], np.ndarray] | None:
+        """Returns what tells the teacher's log odds of a click for rows of the data."""
+        teacher = self._teacher()
+        if teacher is None:
+            return None
+        for name in ("examples", "contexts", "items"):
+            if not getattr(teacher.data, name).equals(getattr(self.data, name)):
+                raise ConfigError(
+                    f"ranking.teacher.run: {teacher.folder}: wanted a run on the same data, seed "
+                    f"and splits, got one with other {name}."
+                )
+        return teacher._pair_scorer().logits
 
     def _build_candidates(self, folder: Path) -> None:
         from tfrec.candidates.tables import build_tables, save_tables
@@ -560,6 +606,7 @@ class Pipeline:
                 embeddings.requests[contexts[:1000]],
                 k=settings.candidates,
                 min_recall=settings.min_recall,
+                precision=settings.precision,
             )
             save_index(place, index, report)
 

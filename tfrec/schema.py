@@ -54,6 +54,7 @@ class Batch:
     LOG_RATE: Final = "log_rate"
     TARGETS: Final = "targets"
     STATISTICS: Final = "statistics"
+    TAUGHT: Final = "taught"
 
     USER_INDEX: Final = "user_index"
     TEXT_INDEX: Final = "text_index"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from tfrec.config import load_config
+from tfrec.errors import ConfigError
 from tfrec.pipeline import Pipeline
 from tfrec.serving.saved_recommender import SavedRecommender
 
@@ -38,3 +39,22 @@ def test_model_of_tables_alone_is_exported_and_answers_with_filters(tmp_path):
     assert set(items["category"]) == {category}
     assert items["brand"].n_unique() == len(found)
     assert (np.diff(answer["probability"][0][: len(found)]) <= 1e-6).all()
+    teach_a_smaller_one(pipeline, overrides)
+
+
+def teach_a_smaller_one(teacher: Pipeline, overrides: list[str]) -> None:
+    taught = [
+        *overrides,
+        "name=taught",
+        "ranking.hidden=[4]",
+        f"ranking.teacher.run={teacher.folder}",
+    ]
+    pupil = Pipeline(load_config(CONFIG, taught), announce=lambda line: None)
+    pupil.run(until="ranking")
+    assert pupil.kept_round("ranking")["validation_auc"] > 0
+    other = Pipeline(load_config(CONFIG, [*taught, "seed=1"]), announce=lambda line: None)
+    with pytest.raises(ConfigError, match="wanted a run on the same data"):
+        other.run(until="ranking")
+    nobody = load_config(CONFIG, [*overrides, "ranking.teacher.run=nowhere"])
+    with pytest.raises(ConfigError, match=r"ranking\.teacher\.run: nowhere: wanted a run"):
+        Pipeline(nobody).run(until="ranking")

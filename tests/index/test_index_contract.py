@@ -198,6 +198,22 @@ def test_exact_index_prefers_the_lower_of_tied_rows():
     assert rows.tolist() == [[0, 1, 2, 3]] * len(QUERIES)
 
 
+@pytest.mark.parametrize(("precision", "tolerance"), [("float16", 1e-3), ("int8", 2e-2)])
+@pytest.mark.parametrize("kind", ["exact", "portable"])
+def test_index_in_fewer_bits_is_smaller_by_a_little_only(kind, precision, tolerance, tmp_path):
+    index, report = build_index(
+        kind, EMBEDDINGS, QUERIES, k=10, min_recall=0.8, precision=precision
+    )
+    rows, scores = search(index, QUERIES, 10)
+    wanted = np.einsum("bd,bkd->bk", QUERIES, EMBEDDINGS[rows])
+    np.testing.assert_allclose(scores, wanted, atol=tolerance)
+    assert report.parameters["precision"] == precision
+    assert np.abs(scores - wanted).max() > 1e-6
+    save_index(tmp_path, index, report)
+    for one, other in zip(search(load_index(tmp_path), QUERIES, 10), (rows, scores), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 # Where an index approximates
 
 

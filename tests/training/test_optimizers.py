@@ -7,7 +7,13 @@ import tensorflow as tf
 
 from tfrec.config.retrieval import Schedule
 from tfrec.training import optimizers
-from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
+from tfrec.training.optimizers import (
+    Group,
+    OptimizerGroups,
+    growing_sparsity,
+    learning_rate,
+    without_smallest,
+)
 
 
 def constant(rate: float) -> optimizers.Rate:
@@ -148,6 +154,33 @@ def test_weight_without_gradient_stays_as_it_is():
     np.testing.assert_array_equal(tower.numpy(), values[1])
     np.testing.assert_array_equal(encoder.numpy(), values[2])
     assert (table.numpy() != values[0]).all()
+
+
+def test_zeros_grow_to_their_share_and_are_the_smallest_numbers():
+    weight = keras.Variable(np.linspace(-1.0, 1.0, 12, dtype=np.float32).reshape(3, 4))
+    before = weight.numpy()
+    sparsity = growing_sparsity(0.5, 4)
+    optimizer = OptimizerGroups([Group([weight], constant(1e-6), sparsity=sparsity)])
+    shares = []
+    for _ in range(6):
+        optimizer.apply([tf.ones([3, 4])])
+        shares.append(int((weight.numpy() == 0).sum()))
+    # 0.5 (1 - (1 - t / 4)^3) of 12, rounded down.
+    assert shares == [3, 5, 5, 6, 6, 6]
+    assert (np.abs(before[weight.numpy() != 0]) > 0.5).all()
+    np.testing.assert_allclose(weight.numpy()[np.abs(before) > 0.5], before[np.abs(before) > 0.5],
+                               atol=1e-4)  # fmt: skip
+
+
+@pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
+def test_without_smallest_keeps_signs_and_rounds_down(share):
+    values = np.random.default_rng(0).normal(size=(5, 7)).astype(np.float32)
+    got = without_smallest(tf.constant(values), tf.constant(share)).numpy()
+    count = int(share * values.size)
+    smallest = np.argsort(np.abs(values), axis=None)[:count]
+    wanted = values.copy().ravel()
+    wanted[smallest] = 0
+    np.testing.assert_array_equal(got.ravel(), wanted)
 
 
 def test_weight_in_two_groups_is_refused():

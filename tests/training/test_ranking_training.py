@@ -97,6 +97,50 @@ def test_training_killed_within_rounds_and_resumed_is_bit_equal(
         np.testing.assert_array_equal(one, other)
 
 
+def test_sparse_layers_have_their_zeros_whichever_round_is_kept(
+    data, tables, embeddings, config, make_config, tmp_path
+):
+    settings = config.ranking.model_dump() | {"sparsity": 0.75, "epochs": 2}
+    _, _, model = train(data, tables, embeddings, make_config(ranking=settings), tmp_path)
+    matrices = [w.numpy() for w in model.trainable_variables if w.name == "kernel"]
+    assert len(matrices) >= 3
+    for matrix in matrices:
+        assert (matrix == 0).sum() == int(0.75 * matrix.size + 1e-3)
+
+
+def test_a_model_that_only_listens_to_its_teacher_comes_to_answer_alike(
+    data, tables, embeddings, config, make_config, tmp_path
+):
+    taught = embeddings.items[:, 0] - embeddings.items[:, 1]  # no label follows it
+    rows = ranked_rows(data, "test", config)
+    likeness = {}
+    for weight in (1e-6, 1.0):
+        settings = config.ranking.model_dump() | {
+            "teacher": {"run": "any", "weight": weight}, "epochs": 1, "learning_rate": 0.01,
+            "dropout": 0.0, "batch_size": 64,
+        }  # fmt: skip
+        taught_config = make_config(ranking=settings)
+        start_tensorflow(config.seed)
+        model = RankingModel(
+            data.item_features,
+            [*data.user_features, *data.context_features],
+            taught_config.ranking,
+            num_items=data.num_items,
+            embedding_dim=DIM,
+            max_history=data.max_history,
+            num_statistics=1,
+        )
+        folder = tmp_path / str(weight)
+        folder.mkdir()
+        teach = lambda rows: taught[rows.item_index]  # noqa: E731
+        train_ranking(model, data, tables, embeddings, taught_config, folder, teach=teach)
+        scorer = PairScorer(model, tables, embeddings)
+        raw = scorer.raw(rows)[:, 0]
+        likeness[weight] = float(np.corrcoef(raw, taught[rows.item_index])[0, 1])
+    assert likeness[1.0] > 0.5
+    assert abs(likeness[1e-6]) < 0.3
+
+
 @pytest.fixture
 def make_towers(data, tables, vocabulary, config) -> Callable[[], Embedder]:
     def make() -> Embedder:

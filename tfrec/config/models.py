@@ -58,6 +58,9 @@ class Index(Section):
     """Items that retrieval hands to the ranking model."""
     min_recall: Fraction = 0.95
     """Build fails below this recall at `candidates` against exact search."""
+    precision: Literal["float32", "float16", "int8"] = "float32"
+    """What item embeddings are kept in, by the index and beside it. ``int8`` has a scale for each
+    item. ScaNN's own copy stays float32."""
 
 
 class ItemKnn(Section):
@@ -121,5 +124,8 @@ class Export(Section):
     portable: bool = True
     """Whether a model with a ScaNN index is exported a second time, as ``<name>-portable``, with an
     index of TensorFlow's own operations that any server has."""
+    encoder: Literal["float32", "int8"] = "float32"
+    """What BERT computes with in the export. ``int8``: weights of 8 bits with a scale for each
+    unit, inputs rounded to 8 bits as they come; a quarter of the size, slower on most CPUs."""
     replay_rows: PositiveInt = 64
     """Test requests that verification replays in a fresh process."""

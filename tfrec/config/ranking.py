@@ -56,6 +56,15 @@ class Calibration(Section):
     method: Literal["none", "temperature", "platt", "isotonic"] = "platt"
 
 
+class Teacher(Section):
+    """A finished run, often of a larger model, whose probabilities the model learns as well."""
+
+    run: str
+    """Its folder; it has the same data, seed and splits."""
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Of its probabilities; the labels count the rest."""
+
+
 class Ranking(Section):
     """The ranking model: an MLP with a sigmoid output, on the towers or on tables alone."""
 
@@ -93,6 +102,10 @@ class Ranking(Section):
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a lower validation log loss after which training stops; 0: never."""
     calibration: Calibration = Calibration()
+    sparsity: Fraction = 0.0
+    """Share of the numbers in each layer's matrix that are zero from the end of the first epoch on:
+    those smallest in absolute value."""
+    teacher: Teacher | None = None
     retrieval_weight: Annotated[float, Field(ge=0)] | None = None
     """Answers are sorted by click log-odds + weight * score / temperature: how likely the user
     wants the item shown, and how likely they turn to it at all. 0 sorts by probability alone. By

@@ -126,6 +126,15 @@ class TextEncoder(keras.layers.Layer):
             self.mean.assign(vectors.mean(axis=0))
             self.deviation.assign(np.maximum(vectors.std(axis=0), 1e-6))
 
+    def quantize(self) -> None:
+        """Turns the backbone's weights into int8, for answering only.
+
+        Each layer keeps a scale for each of its units, and rounds its inputs to int8 as they come.
+
+        Source: https://keras.io/api/quantization/, "int8".
+        """
+        self.backbone.quantize("int8")
+
     def call(self, token_ids: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes texts.
 

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfrec.errors import ArtefactError
 from tfrec.index.exact import ExactIndex, ItemIndex
+from tfrec.index.table import Precision
 
 _MAX_STRENGTH = 12
 Kind = Literal["exact", "scann", "portable"]
@@ -45,6 +46,7 @@ def build_index(
     sample_queries: np.ndarray,
     k: int,
     min_recall: float,
+    precision: Precision = "float32",
 ) -> tuple[ItemIndex, IndexReport]:
     """Builds an index; an approximate one is made stronger until it reaches `min_recall`.
 
@@ -54,6 +56,7 @@ def build_index(
         sample_queries: float32 [n, embedding_dim], user embeddings to measure with.
         k: Rows that searches want.
         min_recall: Smallest recall at `k` against exact search that is accepted.
+        precision: What the index keeps embeddings in; ScaNN always has float32.
 
     Raises:
         ArtefactError: The recall stays below `min_recall`.
@@ -61,8 +64,11 @@ def build_index(
     k = min(k, len(embeddings))
     exact = ExactIndex(embeddings)
     if kind == "exact":
-        return exact, _measure(kind, exact, exact, sample_queries, k)
-    index = _class_of(kind).build(embeddings, k)
+        index = ExactIndex(embeddings, precision)
+        return index, _measure(kind, index, exact, sample_queries, k)
+    # Of ScaNN's operations only those with float32 rows can be stored and loaded (1.4.2).
+    kept_in = {} if kind == "scann" else {"precision": precision}
+    index = _class_of(kind).build(embeddings, k, **kept_in)
     for strength in range(1, _MAX_STRENGTH + 1):
         report = _measure(kind, index, exact, sample_queries, k)
         if report.recall_at_k >= min_recall:
@@ -97,7 +103,7 @@ def load_index(folder: Path) -> ItemIndex:
     with np.load(folder / "index.npz") as saved:
         tensors = [saved[str(number)] for number in range(len(saved.files))]
     if report["kind"] == "exact":
-        return ExactIndex(tensors[0])
+        return ExactIndex(tensors[0], report["parameters"]["precision"])
     return _class_of(report["kind"])(tensors, report["num_items"], report["parameters"])
 
 

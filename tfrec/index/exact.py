@@ -9,6 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from tfrec.index.table import EmbeddingTable, Precision
+
 
 class ItemIndex(Protocol):
     """Answers with the rows of an embedding table that score highest against a query vector.
@@ -60,13 +62,14 @@ class ExactIndex(tf.Module):
 
     Args:
         embeddings: float32 [num_items, embedding_dim].
+        precision: What they are kept in.
     """
 
-    def __init__(self, embeddings: np.ndarray) -> None:
+    def __init__(self, embeddings: np.ndarray, precision: Precision = "float32") -> None:
         super().__init__(name="exact_index")
         self.num_items = len(embeddings)
-        self.parameters: dict[str, Any] = {}
-        self._embeddings = tf.Variable(embeddings, trainable=False, dtype=tf.float32)
+        self.parameters: dict[str, Any] = {"precision": precision}
+        self._embeddings = EmbeddingTable(embeddings, precision)
 
     def tensors(self) -> list[np.ndarray]:
         """Returns the embeddings."""
@@ -74,6 +77,5 @@ class ExactIndex(tf.Module):
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
         """See `ItemIndex.search`. Of equal scores the lower row comes first."""
-        scores = tf.linalg.matmul(queries, self._embeddings, transpose_b=True)
-        best = tf.math.top_k(scores, k=tf.minimum(k, self.num_items))
+        best = tf.math.top_k(self._embeddings.scores(queries), k=tf.minimum(k, self.num_items))
         return best.indices, best.values

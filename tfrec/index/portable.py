@@ -11,6 +11,7 @@ import tensorflow as tf
 from sklearn.cluster import MiniBatchKMeans
 
 from tfrec.index.exact import strengthened
+from tfrec.index.table import EmbeddingTable, Precision
 
 _EXACT_BELOW = 20_000
 _TRAINING_ROWS_PER_CELL = 64
@@ -21,7 +22,7 @@ _CELLS_PER_SEARCHED = 256
 class PortableIndex(tf.Module):
     """An inverted file: rows in cells around centres, of which a search scores the nearest cells'.
 
-    Scores are the true dot products; what is missed lies in cells that were not searched. Below
+    Scores are the dot products; what is missed lies in cells that were not searched. Below
     20,000 rows all of them are one cell, and the search is exact.
 
     Args:
@@ -46,15 +47,18 @@ class PortableIndex(tf.Module):
         self._centres = tf.Variable(centres, trainable=False, dtype=tf.float32)
         self._starts = tf.Variable(starts, trainable=False, dtype=tf.int32)
         self._rows = tf.Variable(rows, trainable=False, dtype=tf.int32)
-        self._embeddings = tf.Variable(embeddings, trainable=False, dtype=tf.float32)
+        self._embeddings = EmbeddingTable(embeddings, self.parameters["precision"])
 
     @classmethod
-    def build(cls, embeddings: np.ndarray, k: int, seed: int = 0) -> PortableIndex:
+    def build(
+        cls, embeddings: np.ndarray, k: int, precision: Precision = "float32", seed: int = 0
+    ) -> PortableIndex:
         """Parts the rows into about 4 sqrt(n) cells by k-means.
 
         Args:
             embeddings: float32 [num_items, embedding_dim].
             k: Number of rows that searches usually want.
+            precision: What the embeddings are kept in.
             seed: Of k-means.
         """
         embeddings = np.ascontiguousarray(embeddings, np.float32)
@@ -66,6 +70,7 @@ class PortableIndex(tf.Module):
         order = np.argsort(cell, kind="stable").astype(np.int32)
         starts = np.searchsorted(cell[order], np.arange(num_cells + 1)).astype(np.int32)
         parameters = {
+            "precision": precision,
             "strength": 1,
             "num_cells": num_cells,
             "num_cells_to_search": max(1, num_cells // _CELLS_PER_SEARCHED),
@@ -87,8 +92,7 @@ class PortableIndex(tf.Module):
         k = tf.minimum(k, self.num_items)
         num_cells = self.parameters["num_cells"]
         if num_cells == 1:
-            scores = tf.linalg.matmul(queries, self._embeddings, transpose_b=True)
-            best = tf.math.top_k(scores, k=k)
+            best = tf.math.top_k(self._embeddings.scores(queries), k=k)
             return tf.gather(self._rows, best.indices), best.values
         # Cells differ in size: search enough for four times as many rows as are wanted.
         cells_for_k = tf.cast(tf.math.ceil(4 * k * num_cells / self.num_items), tf.int32)
@@ -103,7 +107,7 @@ class PortableIndex(tf.Module):
             places = tf.ragged.range(
                 tf.gather(self._starts, own_cells), tf.gather(self._starts, own_cells + 1)
             ).values
-            scores = tf.linalg.matvec(tf.gather(self._embeddings, places), query)
+            scores = tf.linalg.matvec(self._embeddings.gather(places), query)
             found = tf.math.top_k(scores, k=tf.minimum(k, tf.size(scores)))
             padding = [[0, k - tf.size(found.values)]]
             rows = tf.gather(self._rows, tf.gather(places, found.indices))

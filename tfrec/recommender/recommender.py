@@ -22,6 +22,7 @@ from tfrec.features.text import build_tokenizer, pack_tokens
 from tfrec.features.time_gaps import gap_bucket_tensor, history_gap_tensor
 from tfrec.index.allowed import search_allowed
 from tfrec.index.exact import ItemIndex
+from tfrec.index.table import EmbeddingTable, Precision
 from tfrec.models.ranking import PairInputs, RankingModel, RequestInputs
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.recommender.catalogue import Catalogue, Inputs
@@ -72,6 +73,7 @@ class Recommender(keras.layers.Layer):
         sources: Where candidates come from; None without towers.
         order: What candidates are sorted by; None: click log-odds.
         caps: By attribute of the catalogue, how many items with one value an answer may hold.
+        precision: What item embeddings are kept in.
         k: Items in an answer.
     """
 
@@ -91,6 +93,7 @@ class Recommender(keras.layers.Layer):
         order: ListOrder | None,
         k: int,
         caps: Mapping[str, int] | None = None,
+        precision: Precision = "float32",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,10 +116,10 @@ class Recommender(keras.layers.Layer):
         if retrieval is not None and catalogue.item_embeddings is not None:
             self.tokenizer = build_tokenizer(vocabulary)
             self._item_id_rows = _table(catalogue.item_id_rows)
-            self._item_embeddings = _table(catalogue.item_embeddings)
+            self._item_embeddings = EmbeddingTable(catalogue.item_embeddings, precision)
             self._ranked_embeddings = self._item_embeddings
         if ranking_towers is not None and catalogue.ranked_embeddings is not None:
-            self._ranked_embeddings = _table(catalogue.ranked_embeddings)
+            self._ranked_embeddings = EmbeddingTable(catalogue.ranked_embeddings, precision)
         self.built = True
 
     def encode_user(self, request: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -166,13 +169,13 @@ class Recommender(keras.layers.Layer):
             itself, padded with "" and 0; nothing for an unknown item.
         """
         asked = self.reader.item_indices(request[Tensors.ITEM_ID])
-        vectors = tf.gather(self._item_embeddings, asked)
+        vectors = self._item_embeddings.gather(asked)
         barred = self._barred(request, asked[:, None])
         items = self._search(vectors, barred, min(self.k, self.num_items))
         if self.filters.caps:
             items = self._fill(items, vectors, barred)
         items = tf.where((asked != UNKNOWN_INDEX)[:, None], items, UNKNOWN_INDEX)
-        scores = tf.einsum("bd,bnd->bn", vectors, tf.gather(self._item_embeddings, items))
+        scores = tf.einsum("bd,bnd->bn", vectors, self._item_embeddings.gather(items))
         is_item = items != UNKNOWN_INDEX
         best = self._best(items, tf.where(is_item, scores, -np.inf))
         found = {Tensors.ITEM_ID: tf.gather(self._item_ids, items), Tensors.SCORE: scores}
@@ -191,7 +194,7 @@ class Recommender(keras.layers.Layer):
         if self.retrieval is not None:
             text = self._request_text(request)
             users = self._encode_user(request, history, text)
-            vectors = tf.gather(self._item_embeddings, items)
+            vectors = self._item_embeddings.gather(items)
             answer[Tensors.SCORE] = tf.einsum("bd,bnd->bn", users, vectors)
         outputs = self._score_pairs(request, text, users, history, items)
         return answer | self._answers(outputs, tf.shape(items))
@@ -309,7 +312,7 @@ class Recommender(keras.layers.Layer):
             items = lists[TWO_TOWER]
         if filters.caps or TWO_TOWER not in self.sources.names:
             items = self._fill(items, users, barred)
-        scores = tf.einsum("bd,bnd->bn", users, tf.gather(self._item_embeddings, items))
+        scores = tf.einsum("bd,bnd->bn", users, self._item_embeddings.gather(items))
         scores = tf.where(items != UNKNOWN_INDEX, scores, 0.0)
         return Candidates(items, scores, self.sources.reciprocal_ranks(lists, items))
 
@@ -332,7 +335,7 @@ class Recommender(keras.layers.Layer):
         self, user: tf.Tensor, barred: Barred, count: int
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores all items for one request; rows, int32 [count], -1 for none, and scores."""
-        scores = tf.linalg.matvec(self._item_embeddings, user)[1:]
+        scores = self._item_embeddings.scores(user[None])[0, 1:]
         scores = tf.where(self.filters.all_allowed(barred)[0, 1:], scores, -np.inf)
         found = tf.math.top_k(scores, k=tf.minimum(count, self.num_items))
         is_row = tf.math.is_finite(found.values)
@@ -400,7 +403,7 @@ class Recommender(keras.layers.Layer):
         events = self._recent_events(request, history)
         recent = events[Batch.HISTORY]
         states = towers.read_histories(
-            tf.gather(table, recent),
+            table.gather(recent),
             tf.cast(recent != UNKNOWN_INDEX, tf.int32),
             events.get(Batch.HISTORY_KIND),
             events.get(Batch.HISTORY_GAP),
@@ -450,10 +453,10 @@ class Recommender(keras.layers.Layer):
         if self.ranking_towers is not None:
             users = self._encode_user(request, history, text, for_ranking=True)
         if self.retrieval is not None:
-            vectors = tf.gather(self._ranked_embeddings, flat)
+            vectors = self._ranked_embeddings.gather(flat)
         if self.ranking.attention is not None:
             recent = last_items(history, self._towers.max_history)
-            past, is_event = tf.gather(self._ranked_embeddings, recent), recent != UNKNOWN_INDEX
+            past, is_event = self._ranked_embeddings.gather(recent), recent != UNKNOWN_INDEX
         if self.ranking.item_statistics.shape[1]:
             # Items that came after the training have no past: that of the unknown item.
             has_past = flat < self.ranking.item_statistics.shape[0]

@@ -60,6 +60,21 @@ def learning_rate(schedule: Schedule, peak: float, num_steps: int) -> Rate:
     return rate
 
 
+def growing_sparsity(final: float, num_steps: int) -> Rate:
+    """Returns the share of zeros over a training: from none to `final` within `num_steps` steps.
+
+    It grows fast at first, while there are many small weights to do without.
+
+    Source: Zhu & Gupta, To prune, or not to prune (2017), equation 1.
+    """
+
+    def sparsity(step: tf.Tensor) -> tf.Tensor:
+        progress = tf.clip_by_value(tf.cast(step, tf.float32) / max(1, num_steps), 0.0, 1.0)
+        return final * (1.0 - tf.pow(1.0 - progress, 3))
+
+    return sparsity
+
+
 @dataclass(frozen=True)
 class Group:
     """Weights that are trained alike.
@@ -69,11 +84,14 @@ class Group:
         rate: Their learning rate.
         weight_decay: Share of a weight, times the rate, that each step takes away. 0 suits tables
             of ids: a step decays all rows, and those of rare ids are hardly ever pulled back.
+        sparsity: From the number of steps done, a scalar, to the share of each weight's numbers
+            that are zero from then on: those smallest in absolute value; None: all stay.
     """
 
     weights: Sequence[keras.Variable]
     rate: Rate
     weight_decay: float = 0.0
+    sparsity: Rate | None = None
 
 
 class OptimizerGroups:
@@ -198,6 +216,8 @@ class OptimizerGroups:
                 epsilon=_EPSILON,
                 grad=gradient * clip,
             )
+            if group.sparsity is not None:
+                weight.assign(without_smallest(weight.value, group.sparsity(self._step.value)))
         if self._ema_decay is not None:
             self._update_averages(count)
         return tf.no_op()
@@ -216,6 +236,17 @@ class OptimizerGroups:
             kept = keras.ops.convert_to_numpy(weight)
             weight.assign(average.value)
             average.assign(kept)
+
+
+def without_smallest(values: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
+    """Sets the share of numbers that are smallest in absolute value, rounded down, to zero."""
+    sizes = tf.reshape(tf.abs(values), [-1])
+    count = tf.cast(share * tf.cast(tf.size(sizes), tf.float32) + 1e-3, tf.int32)
+    order = tf.argsort(sizes, stable=True)
+    is_kept = tf.tensor_scatter_nd_update(
+        tf.ones_like(sizes), order[:count, None], tf.zeros([count], sizes.dtype)
+    )
+    return values * tf.reshape(is_kept, tf.shape(values))
 
 
 class _LossScaler:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 from scipy.special import expit, logit
 
-from tfrec.config import Config
+from tfrec.config import Config, Ranking
 from tfrec.config.retrieval import Schedule
 from tfrec.data.dataset import PreparedData
 from tfrec.features.batches import (
@@ -33,7 +33,13 @@ from tfrec.schema import UNKNOWN_INDEX, Batch
 from tfrec.training.embedder import Embedder, distinct
 from tfrec.training.heads import head_losses, head_targets, scale_values, start_at_rates
 from tfrec.training.loop import History, Run, fit
-from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
+from tfrec.training.optimizers import (
+    Group,
+    OptimizerGroups,
+    Rate,
+    growing_sparsity,
+    learning_rate,
+)
 from tfrec.training.ranked_rows import RankedRows, Retrieve, chosen_rate, ranked_rows, training_rows
 
 _BLOCK = 16384
@@ -277,6 +283,7 @@ def train_ranking(
     config: Config,
     checkpoint_folder: Path,
     towers: Embedder | None = None,
+    teach: Callable[[RankedRows], np.ndarray] | None = None,
 ) -> History:
     """Trains the model in place and leaves it calibrated, with the weights of the best round.
 
@@ -293,12 +300,14 @@ def train_ranking(
         checkpoint_folder: Where the run keeps its state.
         towers: The finished towers, their texts encoded, where `ranking.towers` trains them
             further; they are trained in place.
+        teach: Returns a teacher's log odds of a click for rows, float32 [n].
 
     Returns:
         Loss in training, and AUC and log loss on validation, of each round.
 
     Source: King & Zeng, Logistic Regression in Rare Events Data (2001), section 4.1, for odds that
-        are off by the rate of sampling.
+        are off by the rate of sampling. Hinton et al., Distilling the Knowledge in a Neural Network
+        (2015), section 2, for the two losses of a model with a teacher.
     """
     settings = config.ranking
     statistics = live_statistics(data, config)
@@ -323,19 +332,22 @@ def train_ranking(
     steps_per_round = num_batches(len(grouped), batch_size)
     num_steps = steps_per_round * settings.epochs
     schedule = learning_rate(Schedule(), settings.learning_rate, num_steps)
-    groups = [Group(model.trainable_variables, schedule, weight_decay=settings.weight_decay)]
+    groups = _groups(model, schedule, settings, steps_per_round)
     trained = list(model.variables)
     if towers is not None:
         tower_schedule = learning_rate(Schedule(), settings.tower_learning_rate, num_steps)
         groups.append(Group(tower_weights(towers.model), tower_schedule, settings.weight_decay))
         trained += towers.model.variables
     optimizer = OptimizerGroups(groups)
+    taught = None if teach is None else teach(rows)
     shares = tf.constant(data.item_counts() / max(1, data.item_counts().sum()), tf.float32)
 
     def gather(chosen: np.ndarray) -> dict[str, np.ndarray]:
         batch = scorer.batch(rows, grouped, chosen)
         if targets is not None:
             batch[Batch.TARGETS] = targets[grouped.rows_of(chosen)[0]]
+        if taught is not None:
+            batch[Batch.TAUGHT] = taught[grouped.rows_of(chosen)[0]]
         return batch
 
     @tf.function(input_signature=[batch_signature(gather(np.arange(0)))], autograph=False)
@@ -344,7 +356,11 @@ def train_ranking(
             vectors = scorer.vectors(batch, training=True)
             outputs = scorer.outputs(batch, vectors, training=True)
             drawn_logits = outputs[:, 0] - batch[Batch.LOG_RATE]
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(batch[Batch.LABEL], drawn_logits)
+            label = batch[Batch.LABEL]
+            if settings.teacher is not None:
+                probability = tf.sigmoid(batch[Batch.TAUGHT] - batch[Batch.LOG_RATE])
+                label += settings.teacher.weight * (probability - label)
+            losses = tf.nn.sigmoid_cross_entropy_with_logits(label, drawn_logits)
             loss = tf.reduce_mean(losses)
             if targets is not None:
                 loss += head_losses(model, outputs, batch[Batch.TARGETS])
@@ -379,6 +395,23 @@ def train_ranking(
         patience=settings.patience,
     )
     return fit(run, checkpoint_folder)
+
+
+def _groups(
+    model: RankingModel, rate: Rate, settings: Ranking, steps_per_round: int
+) -> list[Group]:
+    """Returns all weights of the ranking model; matrices apart where they are to be sparse."""
+    weights = list(model.trainable_variables)
+    if not settings.sparsity:
+        return [Group(weights, rate, settings.weight_decay)]
+    matrices = [weight for weight in weights if weight.name == "kernel"]
+    others = [weight for weight in weights if weight.name != "kernel"]
+    # Whichever round is kept has its zeros: they are all there when the first one ends.
+    sparsity = growing_sparsity(settings.sparsity, steps_per_round)
+    return [
+        Group(matrices, rate, settings.weight_decay, sparsity),
+        Group(others, rate, settings.weight_decay),
+    ]
 
 
 def tower_weights(towers: RetrievalModel) -> list[keras.Variable]:
