@@ -156,7 +156,7 @@ class Pipeline:
                 own_towers = self._trained_retrieval(self._ranking, retrieval.encoder)
                 ranked = self._embeddings(self._ranking)
             if config.export.encoder == "int8":
-                retrieval.encoder.quantize()
+                retrieval.encoder.to_int8()
         searched = None
         if has_towers:
             searched = load_index(self._index_folder(index))

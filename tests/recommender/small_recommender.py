@@ -15,6 +15,7 @@ from tfrec.data.tabular import FeatureEncoder, encode_frame, fit_features
 from tfrec.encoders.bert import TextEncoder, build_backbone
 from tfrec.features.text import train_vocabulary
 from tfrec.index import ExactIndex, ItemIndex
+from tfrec.index.table import Precision
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.recommender import Catalogue, Inputs, Recommender
@@ -84,8 +85,12 @@ def make_recommender(
     filters: Filters | None = None,
     catalogue: Catalogue | None = None,
     index: ItemIndex | None = None,
+    in_int8: bool = False,
 ) -> Compiled:
-    """Builds an untrained recommender whose every weight matters."""
+    """Builds an untrained recommender whose every weight matters.
+
+    With `in_int8` BERT and the tables of embeddings answer in 8 bits.
+    """
     keras.utils.set_random_seed(0)
     features = {
         # One brand is rarer than the others: it is out of the vocabulary, in a bucket.
@@ -128,11 +133,13 @@ def make_recommender(
 
     item_inputs = encode_frame(item_features, ITEMS, with_unknown_row=True)
 
+    precision: Precision = "int8" if in_int8 else "float32"
+
     def build(embeddings: np.ndarray) -> Compiled:
         recommender = Recommender(
             retrieval,
             ranking,
-            index or ExactIndex(embeddings[1:]),
+            index or ExactIndex(embeddings[1:], precision),
             catalogue
             or Catalogue(
                 item_ids=ITEM_IDS,
@@ -151,11 +158,14 @@ def make_recommender(
             order=order or ListOrder([CLICK_LOG_ODDS, SCORE], [1.0, SCORE_WEIGHT]),
             k=k,
             caps=filters.caps if filters else {},
+            precision=precision,
         )
         return Compiled(recommender)
 
     empty = build(np.zeros((NUM_ITEMS + 1, DIM), np.float32))
     embedded = empty.encode_item(make_items(range(NUM_ITEMS))).numpy()
+    if in_int8:
+        retrieval.encoder.to_int8()
     return build(np.concatenate([np.zeros((1, DIM), np.float32), embedded]))
 
 

@@ -386,6 +386,18 @@ def test_items_encoded_eagerly_equal_their_graph(recommender, embeddings, rows):
 # Without towers
 
 
+def test_model_in_int8_answers_nearly_as_in_float32(recommender):
+    small, requests = make_recommender(in_int8=True), make_mixed_requests(20)
+    variables = small.eager.retrieval.encoder.backbone.variables
+    assert sum("int8" in str(variable.dtype) for variable in variables) >= 7
+    users, wanted = small.encode_user(requests).numpy(), recommender.encode_user(requests).numpy()
+    assert (np.sum(users * wanted, axis=1) > 0.99).all()
+    assert np.abs(users - wanted).max() > 1e-5
+    found, best = (one.recommend(requests)["item_id"].numpy() for one in (small, recommender))
+    shared = [len(np.intersect1d(a, b)) for a, b in zip(found, best, strict=True)]
+    assert np.mean(shared) > 0.85 * found.shape[1]
+
+
 @pytest.fixture(scope="module")
 def tabular() -> Compiled:
     """A ranking model on tables alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -126,14 +127,17 @@ class TextEncoder(keras.layers.Layer):
             self.mean.assign(vectors.mean(axis=0))
             self.deviation.assign(np.maximum(vectors.std(axis=0), 1e-6))
 
-    def quantize(self) -> None:
+    def to_int8(self) -> None:
         """Turns the backbone's weights into int8, for answering only.
 
         Each layer keeps a scale for each of its units, and rounds its inputs to int8 as they come.
 
         Source: https://keras.io/api/quantization/, "int8".
         """
-        self.backbone.quantize("int8")
+        with warnings.catch_warnings():
+            # Keras warns of each layer without matrices, which stays as it is.
+            warnings.filterwarnings("ignore", message=".*does not have a `quantize` method")
+            self.backbone.quantize("int8")
 
     def call(self, token_ids: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Encodes texts.
