@@ -15,7 +15,10 @@ from tfrec.errors import ArtefactError
 from tfrec.index.exact import ExactIndex, ItemIndex
 from tfrec.index.table import Precision
 
-_MAX_STRENGTH = 12
+_MAX_STRENGTH = 20
+"""The last one searches everything, whatever the number of items."""
+_MAX_SCORES = 2**27
+"""Scores that exact search holds at once while an index is measured: half a gigabyte."""
 Kind = Literal["exact", "scann", "portable"]
 
 
@@ -62,15 +65,15 @@ def build_index(
         ArtefactError: The recall stays below `min_recall`.
     """
     k = min(k, len(embeddings))
-    exact = ExactIndex(embeddings)
+    wanted = _nearest(ExactIndex(embeddings), sample_queries, k)
     if kind == "exact":
         index = ExactIndex(embeddings, precision)
-        return index, _measure(kind, index, exact, sample_queries, k)
+        return index, _measure(kind, index, wanted, sample_queries, k)
     # Of ScaNN's operations only those with float32 rows can be stored and loaded (1.4.2).
     kept_in = {} if kind == "scann" else {"precision": precision}
     index = _class_of(kind).build(embeddings, k, **kept_in)
     for strength in range(1, _MAX_STRENGTH + 1):
-        report = _measure(kind, index, exact, sample_queries, k)
+        report = _measure(kind, index, wanted, sample_queries, k)
         if report.recall_at_k >= min_recall:
             return index, report
         if strength < _MAX_STRENGTH:
@@ -118,11 +121,19 @@ def _class_of(kind: str) -> Any:
     return PortableIndex
 
 
+def _nearest(index: ItemIndex, queries: np.ndarray, k: int) -> np.ndarray:
+    """Searches block by block; int32 [n, k]."""
+    block = max(1, _MAX_SCORES // index.num_items)
+    found = [np.zeros((0, k), np.int32)]
+    for start in range(0, len(queries), block):
+        found.append(index.search(tf.constant(queries[start : start + block]), k)[0].numpy())
+    return np.concatenate(found)
+
+
 def _measure(
-    kind: str, index: ItemIndex, exact: ItemIndex, queries: np.ndarray, k: int
+    kind: str, index: ItemIndex, wanted: np.ndarray, queries: np.ndarray, k: int
 ) -> IndexReport:
-    found = index.search(tf.constant(queries), k)[0].numpy()
-    wanted = exact.search(tf.constant(queries), k)[0].numpy()
+    found = _nearest(index, queries, k)
     hits = [len(np.intersect1d(f, w)) for f, w in zip(found, wanted, strict=True)]
     search = tf.function(lambda query: index.search(query, k), autograph=False)
     times_ms = []
