@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -626,48 +627,53 @@ class Pipeline:
         _write_json(folder / "version.json", versions)
 
     def _export_all(self, stamp: str, recommender: Recommender | None = None) -> dict[str, str]:
-        """Exports the model, and its portable twin; returns their folders."""
-        recommender = recommender or self.recommender()
-        exported = self._export_with(recommender, "index", self.model_folder, stamp)
-        versions = {"folder": str(exported)}
-        if self._has_portable_twin:
-            twin = self.model_folder.with_name(f"{self.model_folder.name}-portable")
-            recommender = self.recommender("index/portable")
-            exported = self._export_with(recommender, "index/portable", twin, stamp)
-            versions["portable"] = str(exported)
-        return versions
+        """Exports the model, and its portable twin; returns their folders.
 
-    def _export_with(
-        self, recommender: Recommender, index: str, model_folder: Path, stamp: str
-    ) -> Path:
+        One is verified, in a process of its own, while the other is written.
+        """
+        with ExitStack() as staged:
+            model = recommender or self.recommender()
+            publish = {"folder": self._stage(staged, model, "index", self.model_folder, stamp)}
+            if self._has_portable_twin:
+                twin = self.model_folder.with_name(f"{self.model_folder.name}-portable")
+                model = self.recommender("index/portable")
+                publish["portable"] = self._stage(staged, model, "index/portable", twin, stamp)
+            return {name: str(published()) for name, published in publish.items()}
+
+    def _stage(
+        self,
+        staged: ExitStack,
+        recommender: Recommender,
+        index: str,
+        model_folder: Path,
+        stamp: str,
+    ) -> Callable[[], Path]:
+        """Writes a version beside the others; see `staged_export`."""
         from tfrec.export.replay import replay_requests
-        from tfrec.export.saved_model import export_model
+        from tfrec.export.saved_model import staged_export
 
         report, changes = self.report(), self.changes()
         titles = pl.concat(
             frame.select(Columns.ITEM_ID, Columns.TITLE)
             for frame in (self.data.items, changes.items)
         ).unique(Columns.ITEM_ID, keep="last", maintain_order=True)
-        return export_model(
-            recommender,
-            model_folder,
-            replay_requests(self.data, self.config, recommender),
-            titles,
-            {
-                "name": model_folder.name,
-                "fingerprint": stamp,
-                "metrics": {p: report[p] for p in ("retrieval", "ranking") if p in report},
-                "index": _read_json(self._index_folder(index) / "index.json")
-                if self.has_towers
-                else None,
-                "catalogue": {
-                    "added": changes.items.height,
-                    "gone": len(changes.gone),
-                    "changes": changes.number,
-                },
-                "config": self.config.model_dump(mode="json"),
+        manifest = {
+            "name": model_folder.name,
+            "fingerprint": stamp,
+            "metrics": {p: report[p] for p in ("retrieval", "ranking") if p in report},
+            "index": _read_json(self._index_folder(index) / "index.json")
+            if self.has_towers
+            else None,
+            "catalogue": {
+                "added": changes.items.height,
+                "gone": len(changes.gone),
+                "changes": changes.number,
             },
-        )
+            "config": self.config.model_dump(mode="json"),
+        }
+        requests = replay_requests(self.data, self.config, recommender)
+        export = staged_export(recommender, model_folder, requests, titles, manifest)
+        return staged.enter_context(export)
 
     def _is_exported(self, folder: Path) -> bool:
         versions = _read_json(folder / "version.json").values()

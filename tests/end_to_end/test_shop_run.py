@@ -23,7 +23,7 @@ from tfrec.config import load_config
 from tfrec.errors import ArtefactError, ExportError
 from tfrec.export import saved_model
 from tfrec.export.replay import raw_requests, replay_requests
-from tfrec.export.saved_model import export_model, list_versions, verify
+from tfrec.export.saved_model import Replay, export_model, list_versions
 from tfrec.export.signatures import build_signatures
 from tfrec.pipeline import Pipeline
 from tfrec.recommender import Recommender
@@ -387,8 +387,11 @@ def test_verify_of_another_answer_names_signature_output_and_values(run, recomme
         return answer | {"probability": answer["probability"] + 0.01}
 
     tampered = dataclasses.replace(rank, answer=answer_slightly_off)
-    with pytest.raises(ExportError, match=r"'rank', output 'probability', entry \(0, 0\)"):
-        verify(run.version, [tampered], {"rank": requests["rank"]})
+    with (
+        pytest.raises(ExportError, match=r"'rank', output 'probability', entry \(0, 0\)"),
+        Replay(run.version, {"rank": requests["rank"]}) as replay,
+    ):
+        replay.compare([tampered])
 
 
 def test_failed_export_leaves_earlier_versions_and_no_leftovers(run, recommender, monkeypatch):

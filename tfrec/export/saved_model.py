@@ -9,7 +9,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,25 @@ def export_model(
 ) -> Path:
     """Writes ``<model_folder>/<next integer>`` with a manifest and verifies it.
 
+    See `staged_export`.
+
+    Returns:
+        The version's folder.
+    """
+    with staged_export(recommender, model_folder, requests, titles, manifest) as publish:
+        return publish()
+
+
+@contextmanager
+def staged_export(
+    recommender: Recommender,
+    model_folder: Path,
+    requests: Requests,
+    titles: pl.DataFrame,
+    manifest: Mapping[str, Any],
+) -> Iterator[Callable[[], Path]]:
+    """Writes a version and starts its verification; what it yields waits for that and publishes.
+
     The folder is written and verified under a name that TF Serving ignores and renamed at the end,
     so an interrupted or failed export leaves the earlier versions and nothing else.
 
@@ -52,8 +72,8 @@ def export_model(
         manifest: What to record besides signatures and versions. Its ``fingerprint`` names what
             the model was made from: a newest version with the same one is kept as it is.
 
-    Returns:
-        The version's folder.
+    Yields:
+        What returns the version's folder.
 
     Raises:
         ExportError: The written model fails to load or answers differently.
@@ -62,34 +82,38 @@ def export_model(
     _remove_leftovers(model_folder)
     newest = max(list_versions(model_folder), default=0)
     if newest and _read_fingerprint(model_folder / str(newest)) == manifest["fingerprint"]:
-        return model_folder / str(newest)
-    version = newest + 1
+        yield lambda: model_folder / str(newest)
+        return
     beside = Path(tempfile.mkdtemp(prefix=f".writing-{os.getpid()}-", dir=model_folder))
     try:
         signatures = build_signatures(recommender)
         _write(recommender, signatures, beside)
-        verification, operations = verify(beside, signatures, requests)
-        description = {
-            "version": version,
-            **manifest,
-            "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
-            "default_signature": Signatures.RECOMMEND,
-            "signatures": {signature.name: signature.to_dict() for signature in signatures},
-            "operations": {name: found for name, found in operations.items() if name != CORE},
-            "servers": servers(operations),
-            "verification": verification,
-        }
-        write_warmup(beside, signatures, requests)
-        titles.write_csv(beside / ExportFiles.TITLES)
-        text = json.dumps(description, indent=1, ensure_ascii=False)
-        (beside / ExportFiles.MANIFEST).write_text(text + "\n", encoding="utf-8")
-        beside.chmod(0o755)
-        target = model_folder / str(version)
-        os.rename(beside, target)
-    except BaseException:
+        with Replay(beside, requests) as replay:
+
+            def publish() -> Path:
+                verification, operations = replay.compare(signatures)
+                description = {
+                    "version": newest + 1,
+                    **manifest,
+                    "packages": {name: importlib.metadata.version(name) for name in _PACKAGES},
+                    "default_signature": Signatures.RECOMMEND,
+                    "signatures": {signature.name: signature.to_dict() for signature in signatures},
+                    "operations": {name: ops for name, ops in operations.items() if name != CORE},
+                    "servers": servers(operations),
+                    "verification": verification,
+                }
+                write_warmup(beside, signatures, requests)
+                titles.write_csv(beside / ExportFiles.TITLES)
+                text = json.dumps(description, indent=1, ensure_ascii=False)
+                (beside / ExportFiles.MANIFEST).write_text(text + "\n", encoding="utf-8")
+                beside.chmod(0o755)
+                target = model_folder / str(newest + 1)
+                os.rename(beside, target)
+                return target
+
+            yield publish
+    finally:
         shutil.rmtree(beside, ignore_errors=True)
-        raise
-    return target
 
 
 def list_versions(model_folder: Path) -> list[int]:
@@ -99,39 +123,59 @@ def list_versions(model_folder: Path) -> list[int]:
     return sorted(int(p.name) for p in model_folder.iterdir() if p.is_dir() and p.name.isdigit())
 
 
-def verify(
-    folder: Path, signatures: list[Signature], requests: Requests
-) -> tuple[dict[str, Any], Operations]:
-    """Replays `requests` in a fresh process, loaded TF Serving's way, and compares.
+class Replay:
+    """Replays `requests` in a fresh process, loaded TF Serving's way; begins as it is entered.
 
-    Returns:
-        For each signature, rows replayed and the largest difference of a number; and the graph's
-        operations.
-
-    Raises:
-        ExportError: The folder does not load, or a row's answer differs by more than `TOLERANCE`.
+    Args:
+        folder: Of the version.
+        requests: Signature to its input arrays.
     """
-    stored = {
-        f"{name}/{key}": np.asarray(value, dtype=str) if value.dtype == object else value
-        for name, inputs in requests.items()
-        for key, value in inputs.items()
-    }
-    with tempfile.TemporaryDirectory() as scratch:
-        asked, answered = Path(scratch) / "requests.npz", Path(scratch) / "answers.npz"
-        used = Path(scratch) / "operations.json"
-        np.savez(asked, allow_pickle=False, **stored)
-        command = [sys.executable, "-m", "tfrec.export.verify", folder, asked, answered, used]
-        process = subprocess.run([str(c) for c in command], capture_output=True, text=True)
-        if process.returncode:
-            reason = (process.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ExportError(f"{folder}: does not load as TF Serving loads it: {reason}")
-        answers = dict(np.load(answered))
-        operations = json.loads(used.read_text(encoding="utf-8"))
-    return {
-        signature.name: _compare(signature, requests[signature.name], answers)
-        for signature in signatures
-        if signature.name in requests
-    }, operations
+
+    def __init__(self, folder: Path, requests: Requests) -> None:
+        self._folder = folder
+        self._requests = requests
+
+    def __enter__(self) -> Replay:
+        self._scratch = Path(tempfile.mkdtemp(prefix="tfrec-replay-"))
+        stored = {
+            f"{name}/{key}": np.asarray(value, dtype=str) if value.dtype == object else value
+            for name, inputs in self._requests.items()
+            for key, value in inputs.items()
+        }
+        np.savez(self._scratch / "requests.npz", allow_pickle=False, **stored)
+        files = [self._scratch / name for name in ("requests.npz", "answers.npz", "operations")]
+        command = [sys.executable, "-m", "tfrec.export.verify", self._folder, *files]
+        with (self._scratch / "errors").open("wb") as errors:
+            self._process = subprocess.Popen([str(part) for part in command], stderr=errors)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        shutil.rmtree(self._scratch, ignore_errors=True)
+
+    def compare(self, signatures: list[Signature]) -> tuple[dict[str, Any], Operations]:
+        """Waits for the answers and compares them with those of the model in memory.
+
+        Returns:
+            For each signature, rows replayed and the largest difference of a number; and the
+            graph's operations.
+
+        Raises:
+            ExportError: The folder does not load, or a row's answer differs by more than
+                `TOLERANCE`.
+        """
+        if self._process.wait():
+            said = (self._scratch / "errors").read_text(encoding="utf-8", errors="replace")
+            reason = (said.strip().splitlines() or ["no message"])[-1]
+            raise ExportError(f"{self._folder}: does not load as TF Serving loads it: {reason}")
+        answers = dict(np.load(self._scratch / "answers.npz"))
+        operations = json.loads((self._scratch / "operations").read_text(encoding="utf-8"))
+        return {
+            signature.name: _compare(signature, self._requests[signature.name], answers)
+            for signature in signatures
+            if signature.name in self._requests
+        }, operations
 
 
 def _write(recommender: Recommender, signatures: list[Signature], folder: Path) -> None:

@@ -111,10 +111,11 @@ class Recommender(keras.layers.Layer):
         self.filters = ItemFilters(catalogue, caps or {})
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
         self._item_inputs = {name: _table(v) for name, v in catalogue.item_inputs.items()}
-        self._max_item_tokens = max_item_tokens
         self._max_query_tokens = max_query_tokens
         if retrieval is not None and catalogue.item_embeddings is not None:
             self.tokenizer = build_tokenizer(vocabulary)
+            self._item_text = self._text_encoder(max_item_tokens)
+            self._query_text = self._text_encoder(max_query_tokens)
             self._item_id_rows = _table(catalogue.item_id_rows)
             self._item_embeddings = EmbeddingTable(catalogue.item_embeddings, precision)
             self._ranked_embeddings = self._item_embeddings
@@ -139,7 +140,7 @@ class Recommender(keras.layers.Layer):
         text = tf.strings.join(columns, " ") if columns else tf.zeros_like(item[Tensors.ITEM_ID])
         indices = self.reader.item_indices(item[Tensors.ITEM_ID])
         return towers.embed_items(
-            self._encode_text(text, self._max_item_tokens),
+            self._item_text(text),
             tf.gather(self._item_id_rows, indices),
             self.reader.item_features(item),
         )
@@ -387,7 +388,7 @@ class Recommender(keras.layers.Layer):
         """Returns BERT(U), float32 [batch, text_dim]."""
         columns = [*self.inputs.user_text, Tensors.QUERY]
         text = tf.strings.join([request[column] for column in columns], " ")
-        return self._encode_text(text, self._max_query_tokens)
+        return self._query_text(text)
 
     def _encode_user(
         self,
@@ -480,9 +481,13 @@ class Recommender(keras.layers.Layer):
             ),
         )
 
-    def _encode_text(self, text: tf.Tensor, max_tokens: int) -> tf.Tensor:
-        encoder = self._towers.encoder
-        return encoder(pack_tokens(self.tokenizer, text, max_tokens))
+    def _text_encoder(self, max_tokens: int) -> Any:
+        """Returns BERT over raw texts as a function that all signatures share, traced once."""
+
+        def encode(text: tf.Tensor) -> tf.Tensor:
+            return self._towers.encoder(pack_tokens(self.tokenizer, text, max_tokens))
+
+        return tf.function(encode, [tf.TensorSpec([None], tf.string)], autograph=False)
 
 
 def _pad_columns(values: Sequence[tf.Tensor], width: int) -> list[tf.Tensor]:

@@ -1,0 +1,128 @@
+"""Measures how long a change of a large catalogue takes: from a file of items to loadable versions.
+
+Usage: python benchmarks/catalogue_change.py [--items 1000000] [--added 1000] [--runs folder]
+           [--set KEY=VALUE ...]
+
+Trains a small model over a catalogue of made-up titles (a few minutes, most of them for the index),
+then adds items, removes some and loads the new version. With `--runs` a second call goes on where
+the first one stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+from ranking_quality import versions
+
+from tfrec.catalogue import CatalogueEditor
+from tfrec.config.reading import parse_config
+from tfrec.pipeline import Pipeline
+from tfrec.serving.saved_recommender import SavedRecommender
+
+import numpy as np  # isort: skip  behind tfrec, which comes before TensorFlow
+import polars as pl
+
+NUM_EVENTS, NUM_USERS, NUM_WORDS = 40_000, 4_000, 5_000
+
+
+def main() -> None:
+    """Runs what the command line names."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n", 1)[0])
+    parser.add_argument("--items", type=int, default=1_000_000)
+    parser.add_argument("--added", type=int, default=1000)
+    parser.add_argument("--runs", help="folder of the run; by default a temporary one")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE")
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(asked.runs or scratch)
+        pipeline = Pipeline(parse_config(configuration(folder, asked.items, asked.set)))
+        write_tables(folder, asked.items)
+        start = time.perf_counter()
+        pipeline.run()
+        print(
+            f"{versions()}\n{asked.items:,} items, trained in {time.perf_counter() - start:.0f} s"
+        )
+        newest = sum(1 for _ in (folder / "added").glob("*")) if (folder / "added").is_dir() else 0
+        (folder / "added").mkdir(exist_ok=True)
+        new = folder / "added" / f"{newest}.parquet"
+        write_items(new, asked.added, f"new-{newest}", seed=100 + newest)
+        start = time.perf_counter()
+        made = CatalogueEditor(pipeline).add(new)
+        seconds = time.perf_counter() - start
+        print(f"add {asked.added:,} items: {seconds:.1f} s to {len(made)} loadable versions")
+        start = time.perf_counter()
+        CatalogueEditor(pipeline).remove([f"new-{newest}-{n}" for n in range(10)])
+        print(f"remove 10 items: {time.perf_counter() - start:.1f} s")
+        start = time.perf_counter()
+        saved = SavedRecommender(made[0])
+        answer = saved.call("similar_items", {"item_id": [f"new-{newest}-20"]})
+        print(f"load: {time.perf_counter() - start:.1f} s; {answer['item_id'][0][:3]}")
+
+
+def configuration(folder: Path, num_items: int, settings: list[str]) -> dict[str, object]:
+    """Returns a small model over many items."""
+    from ruamel.yaml import YAML
+
+    text = f"""
+    name: changing-{num_items}
+    runs: {folder / "runs"}
+    data:
+      source: files
+      path: {folder}
+      tables: {{events: events.parquet, items: items.parquet}}
+      items: {{text: [title]}}
+      split: {{validation: 0.1, test: 0.1}}
+    text: {{vocabulary_size: 6000, max_item_tokens: 12}}
+    encoder: {{source: nano, pretraining: {{steps: 0}}}}
+    retrieval: {{embedding_dim: 64, epochs: 1, health: {{alarm: "off"}}}}
+    ranking: {{epochs: 1, towers: frozen}}
+    evaluation: {{max_contexts: 200, bootstrap: 0, baselines: [], ranking_baselines: []}}
+    index: {{min_recall: 0.9}}
+    export: {{folder: {folder / "models"}, replay_rows: 16}}
+    """
+    tree = YAML(typ="safe").load(text)
+    for setting in settings:
+        key, value = setting.split("=", 1)
+        *path, last = key.split(".")
+        section = tree
+        for name in path:
+            section = section.setdefault(name, {})
+        section[last] = YAML(typ="safe").load(value)
+    return tree
+
+
+def write_tables(folder: Path, num_items: int) -> None:
+    """Writes items and the events of users who like words; once."""
+    if (folder / "events.parquet").is_file():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    write_items(folder / "items.parquet", num_items, "item", seed=0)
+    rng = np.random.default_rng(1)
+    events = pl.DataFrame(
+        {
+            "user_id": [f"u{n}" for n in rng.integers(0, NUM_USERS, NUM_EVENTS)],
+            "item_id": [f"item-{n}" for n in (num_items * rng.random(NUM_EVENTS) ** 3).astype(int)],
+            "time": 1_700_000_000 + np.sort(rng.integers(0, 10_000_000, NUM_EVENTS)),
+        }
+    )
+    events.write_parquet(folder / "events.parquet")
+
+
+def write_items(path: Path, count: int, prefix: str, seed: int) -> None:
+    """Writes items with titles of four words."""
+    rng = np.random.default_rng(seed)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    words_rng = np.random.default_rng(2)
+    words = np.array(["".join(words_rng.choice(letters, 6)) for _ in range(NUM_WORDS)], object)
+    drawn = words[(NUM_WORDS * rng.random((count, 4)) ** 2).astype(int)]
+    titles = pl.DataFrame(drawn.tolist(), schema=list("abcd"), orient="row")
+    frame = pl.DataFrame({"item_id": [f"{prefix}-{n}" for n in range(count)]})
+    title = titles.select(pl.concat_str(pl.all(), separator=" ").alias("title"))
+    frame.with_columns(title["title"]).write_parquet(path)
+
+
+if __name__ == "__main__":
+    main()
