@@ -112,10 +112,10 @@ class Recommender(keras.layers.Layer):
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
         self._item_inputs = {name: _table(v) for name, v in catalogue.item_inputs.items()}
         self._max_query_tokens = max_query_tokens
+        self._item_text = self._text_encoder(max_item_tokens)
+        self._query_text = self._text_encoder(max_query_tokens)
         if retrieval is not None and catalogue.item_embeddings is not None:
             self.tokenizer = build_tokenizer(vocabulary)
-            self._item_text = self._text_encoder(max_item_tokens)
-            self._query_text = self._text_encoder(max_query_tokens)
             self._item_id_rows = _table(catalogue.item_id_rows)
             self._item_embeddings = EmbeddingTable(catalogue.item_embeddings, precision)
             self._ranked_embeddings = self._item_embeddings
