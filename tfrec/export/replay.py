@@ -18,12 +18,17 @@ from tfrec.schema import Columns, Signatures, Tensors
 
 _MICROSECONDS = 1_000_000
 _BLOCK = 1024
+_ODD_TEXTS = ("", "no such id", "naïve café 靴 🛒", "null \x00 byte", "word " * 2000)
+_MAX_EXCLUDED = 5000
 
 
 def replay_requests(
     data: PreparedData, config: Config, recommender: Recommender
 ) -> dict[str, dict[str, np.ndarray]]:
-    """Draws test requests and catalogue items, and adds rows of which nothing is known.
+    """Draws test requests and catalogue items, and adds odd ones.
+
+    Odd are those of which nothing is known and those with `_ODD_TEXTS` in every text; in a
+    catalogue that is not large one of them also excludes all of it.
 
     Returns:
         Signature to its inputs; strings are object arrays.
@@ -39,27 +44,47 @@ def replay_requests(
         for signature in build_signatures(recommender)
     }
     known = raw_requests(data, config, chosen)
-    filtered = neutral_request(inputs[Signatures.RECOMMEND])
+    filtered = odd_rows(inputs[Signatures.RECOMMEND])
     request = {name: _append(known[name], filtered[name]) for name in filtered if name in known}
-    filtered = {name: np.repeat(row, len(chosen) + 1, axis=0) for name, row in filtered.items()}
+    count = len(request[Tensors.HISTORY])
+    filtered = {name: np.repeat(rows[:1], count, axis=0) for name, rows in filtered.items()}
     # Half of the requests leave out what others chose.
     history = request[Tensors.HISTORY]
-    filtered[Tensors.EXCLUDE] = np.where(np.arange(len(history))[:, None] % 2, history[::-1], "")
+    excluded = np.where(np.arange(count)[:, None] % 2, history[::-1], "")
+    ids = data.items[Columns.ITEM_ID].to_numpy().astype(object)
+    if len(ids) <= _MAX_EXCLUDED:
+        excluded = np.pad(excluded, ((0, 0), (0, len(ids))), constant_values="")
+        excluded[-1, -len(ids) :] = ids
+    filtered[Tensors.EXCLUDE] = excluded
     filtered |= request
-    pairs = rng.choice(data.items[Columns.ITEM_ID].to_numpy(), (len(chosen) + 1, 5))
+    pairs = rng.choice(ids, (count, 5))
     pairs[-1, -1] = ""
+    pairs[-len(_ODD_TEXTS) :, 0] = _ODD_TEXTS
     own = {
-        Signatures.RANK: {Tensors.ITEM_ID: pairs.astype(object)},
-        Signatures.SIMILAR_ITEMS: {Tensors.ITEM_ID: pairs[:, 0].astype(object)},
-        Signatures.ENCODE_ITEM: raw_items(data.items[items], data.item_features, config),
+        Signatures.RANK: {Tensors.ITEM_ID: pairs},
+        Signatures.SIMILAR_ITEMS: {Tensors.ITEM_ID: pairs[:, 0]},
     }
+    if Signatures.ENCODE_ITEM in inputs:
+        catalogue = raw_items(data.items[items], data.item_features, config)
+        odd = odd_rows(inputs[Signatures.ENCODE_ITEM])
+        own[Signatures.ENCODE_ITEM] = {n: _append(rows, odd[n]) for n, rows in catalogue.items()}
     values = {name: {**filtered, **own.get(name, {})} for name in inputs}
     return {name: {key: values[name][key] for key in inputs[name]} for name in inputs}
 
 
-def neutral_request(inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
-    """Returns one row that says nothing: unknown user, empty history, no query, no features."""
-    return {name: info.neutral_values(1) for name, info in inputs.items()}
+def odd_rows(inputs: Mapping[str, TensorInfo]) -> dict[str, np.ndarray]:
+    """Returns a row for each of `_ODD_TEXTS`: it stands in every text, numbers are unknown.
+
+    The first row says nothing at all.
+    """
+    rows = {name: info.neutral_values(len(_ODD_TEXTS)) for name, info in inputs.items()}
+    texts = np.array(_ODD_TEXTS, dtype=object)
+    return {
+        name: np.broadcast_to(texts.reshape(-1, *[1] * (values.ndim - 1)), values.shape)
+        if values.dtype == object
+        else values
+        for name, values in rows.items()
+    }
 
 
 def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> dict[str, np.ndarray]:
@@ -178,7 +203,7 @@ def _raw_feature(column: pl.Series, kind: str) -> np.ndarray:
     return cells
 
 
-def _append(rows: np.ndarray, row: np.ndarray) -> np.ndarray:
-    if rows.ndim > 1 and row.shape[1:] != rows.shape[1:]:
-        row = np.broadcast_to(row, (1, *rows.shape[1:]))
-    return np.concatenate([rows, row])
+def _append(rows: np.ndarray, more: np.ndarray) -> np.ndarray:
+    if rows.ndim > 1 and more.shape[1:] != rows.shape[1:]:
+        more = np.broadcast_to(more, (len(more), *rows.shape[1:]))
+    return np.concatenate([rows, more])

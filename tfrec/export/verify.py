@@ -11,9 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+_BATCHES = (0, 1, 1000)
+"""Sizes of batches that every signature must answer, beside that of the requests."""
+
 
 def replay(folder: Path, requests: Path, answers: Path, operations: Path) -> None:
     """Feeds the stored requests to every signature and stores what comes back.
+
+    Batches of no, one and a thousand requests must get as many rows.
 
     Args:
         folder: A SavedModel.
@@ -49,6 +54,12 @@ def replay(folder: Path, requests: Path, answers: Path, operations: Path) -> Non
                 for key, info in signature.inputs.items()
             }
             fetches = {key: info.name for key, info in signature.outputs.items()}
+            for size in _BATCHES:
+                taken = np.arange(size) % len(next(iter(feeds.values())))
+                batch = {key: values[taken] for key, values in feeds.items()}
+                for key, value in session.run(fetches, batch).items():
+                    if len(value) != size:
+                        raise ValueError(f"{name}, {key}: {len(value)} rows for a batch of {size}")
             for key, value in session.run(fetches, feeds).items():
                 is_text = value.dtype == object
                 found[f"{name}/{key}"] = np.char.decode(value.astype(bytes)) if is_text else value

@@ -44,7 +44,7 @@ class ScannIndex(tf.Module):
 
     Source: https://github.com/google-research/google-research/blob/master/scann/docs/algorithms.md,
         "Rules-of-thumb".
-    Deviates: 4 sqrt(n) leaves in place of sqrt(n): at equal recall a query is quicker
+    Deviates: 2 sqrt(n) leaves in place of sqrt(n): at equal recall a query is quicker
         (benchmarks/index.py). SOAR is left out: ScaNN's TensorFlow operations refuse it.
     """
 
@@ -121,10 +121,10 @@ class ScannIndex(tf.Module):
 def _parameters(num_items: int, k: int) -> dict[str, Any]:
     parameters: dict[str, Any] = {"strength": 1}
     if num_items >= _EXACT_BELOW:
-        parameters["reorder"] = min(num_items, 4 * k)
+        parameters["reorder"] = min(num_items, 6 * k)
     if num_items >= _FLAT_BELOW:
-        parameters["num_leaves"] = int(4 * math.sqrt(num_items))
-        parameters["num_leaves_to_search"] = max(1, parameters["num_leaves"] // 80)
+        parameters["num_leaves"] = int(2 * math.sqrt(num_items))
+        parameters["num_leaves_to_search"] = max(1, parameters["num_leaves"] // 40)
     return parameters
 
 

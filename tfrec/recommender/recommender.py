@@ -222,7 +222,10 @@ class Recommender(keras.layers.Layer):
         else:
             every = tf.range(1, self.num_items + 1)[None]
             items = tf.where(self.filters.all_allowed(barred)[:, 1:], every, UNKNOWN_INDEX)
-        outputs = self._score_pairs(request, text, users, history, items)
+        if self.retrieval is not None:
+            outputs = self._score_pairs(request, text, users, history, items)
+        else:
+            outputs = self._score_one_by_one(request, history, items)
         numbers |= self._answers(outputs, tf.shape(items))
         values = [tf.reshape(self.ranking.click_order(outputs), tf.shape(items))]
         if self.retrieval is not None:
@@ -480,6 +483,20 @@ class Recommender(keras.layers.Layer):
                 statistics=statistics,
             ),
         )
+
+    def _score_one_by_one(
+        self, request: Mapping[str, tf.Tensor], history: tf.Tensor, items: tf.Tensor
+    ) -> tf.Tensor:
+        """As `_score_pairs` without towers; of all items, those of many requests would not fit."""
+
+        def score(one: tuple[dict[str, tf.Tensor], tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            own = {name: value[None] for name, value in one[0].items()}
+            return self._score_pairs(own, None, None, one[1][None], one[2][None])
+
+        width = self.ranking.num_outputs
+        signature = tf.TensorSpec([None, width])
+        outputs = tf.map_fn(score, (dict(request), history, items), fn_output_signature=signature)
+        return tf.reshape(outputs, [-1, width])
 
     def _text_encoder(self, max_tokens: int) -> Any:
         """Returns BERT over raw texts as a function that all signatures share, traced once."""
