@@ -74,7 +74,7 @@ def configuration(folder: Path, num_items: int, settings: list[str]) -> dict[str
       path: {folder}
       tables: {{events: events.parquet, items: items.parquet}}
       items: {{text: [title]}}
-      split: {{validation: 0.1, test: 0.1}}
+      split: {{validation: 0.01, test: 0.01}}
     text: {{vocabulary_size: 6000, max_item_tokens: 12}}
     encoder: {{source: nano, pretraining: {{steps: 0}}}}
     retrieval: {{embedding_dim: 64, epochs: 1, health: {{alarm: "off"}}}}

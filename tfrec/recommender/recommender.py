@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import keras
@@ -111,9 +112,8 @@ class Recommender(keras.layers.Layer):
         self.filters = ItemFilters(catalogue, caps or {})
         self._item_ids = _table(np.array(["", *catalogue.item_ids], dtype=object))
         self._item_inputs = {name: _table(v) for name, v in catalogue.item_inputs.items()}
+        self._max_item_tokens = max_item_tokens
         self._max_query_tokens = max_query_tokens
-        self._item_text = self._text_encoder(max_item_tokens)
-        self._query_text = self._text_encoder(max_query_tokens)
         if retrieval is not None and catalogue.item_embeddings is not None:
             self.tokenizer = build_tokenizer(vocabulary)
             self._item_id_rows = _table(catalogue.item_id_rows)
@@ -498,11 +498,22 @@ class Recommender(keras.layers.Layer):
         outputs = tf.map_fn(score, (dict(request), history, items), fn_output_signature=signature)
         return tf.reshape(outputs, [-1, width])
 
+    @cached_property
+    def _item_text(self) -> Any:
+        """BERT(I)."""
+        return self._text_encoder(self._max_item_tokens)
+
+    @cached_property
+    def _query_text(self) -> Any:
+        """BERT(U)."""
+        return self._text_encoder(self._max_query_tokens)
+
     def _text_encoder(self, max_tokens: int) -> Any:
         """Returns BERT over raw texts as a function that all signatures share, traced once."""
+        encoder = self._towers.encoder
 
         def encode(text: tf.Tensor) -> tf.Tensor:
-            return self._towers.encoder(pack_tokens(self.tokenizer, text, max_tokens))
+            return encoder(pack_tokens(self.tokenizer, text, max_tokens))
 
         return tf.function(encode, [tf.TensorSpec([None], tf.string)], autograph=False)
 
