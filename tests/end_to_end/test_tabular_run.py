@@ -1,5 +1,8 @@
 """The ranking model alone on tables: trains, exports, answers."""
 
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +18,12 @@ pytestmark = pytest.mark.slow
 CONFIG = Path(__file__).parents[2] / "configs" / "tabular_mlp.yaml"
 
 
-def test_model_of_tables_alone_is_exported_and_answers_with_filters(tmp_path):
-    overrides = [
-        f"runs={tmp_path / 'runs'}",
-        f"export.folder={tmp_path / 'models'}",
+@pytest.fixture(scope="module")
+def overrides(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("tabular")
+    return [
+        f"runs={folder / 'runs'}",
+        f"export.folder={folder / 'models'}",
         "data.scale=0.02",
         "ranking.epochs=1",
         "filters.attributes=[category]",
@@ -26,9 +31,17 @@ def test_model_of_tables_alone_is_exported_and_answers_with_filters(tmp_path):
         "evaluation.ranking_baselines=[]",
         "evaluation.bootstrap=50",
     ]
+
+
+@pytest.fixture(scope="module")
+def pipeline(overrides: list[str]) -> Pipeline:
     pipeline = Pipeline(load_config(CONFIG, overrides), announce=lambda line: None)
     pipeline.run()
-    saved = SavedRecommender(tmp_path / "models" / "tabular_mlp")
+    return pipeline
+
+
+def test_model_of_tables_alone_is_exported_and_answers_with_filters(pipeline):
+    saved = SavedRecommender(pipeline.model_folder)
     assert list(saved.manifest["signatures"]) == ["recommend", "rank"]
     assert saved.manifest["servers"]["libraries"] == []
     category = pipeline.data.items["category"][0]
@@ -39,15 +52,73 @@ def test_model_of_tables_alone_is_exported_and_answers_with_filters(tmp_path):
     assert set(items["category"]) == {category}
     assert items["brand"].n_unique() == len(found)
     assert (np.diff(answer["probability"][0][: len(found)]) <= 1e-6).all()
-    teach_a_smaller_one(pipeline, overrides)
 
 
-def teach_a_smaller_one(teacher: Pipeline, overrides: list[str]) -> None:
+def files_of_version(pipeline: Pipeline) -> dict[str, bytes]:
+    folder = pipeline.model_folder / "1"
+    return {str(path): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+EXPORT_AGAIN = """
+import sys
+from tfrec.config import load_config
+from tfrec.pipeline import Pipeline
+
+config, limit, *overrides = sys.argv[1:]
+if limit != "0":
+    # What a disk without space does to a process: no file gets larger.
+    import resource, signal
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (int(limit), int(limit)))
+Pipeline(load_config(config, overrides)).run()
+"""
+
+
+def export_again(overrides: list[str], k: int, largest_file: int = 0) -> subprocess.Popen[bytes]:
+    command = [
+        sys.executable,
+        "-c",
+        EXPORT_AGAIN,
+        CONFIG,
+        largest_file,
+        *overrides,
+        f"export.k={k}",
+    ]
+    return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE)
+
+
+@pytest.mark.parametrize("written", ["saved_model.pb", "variables/variables.index", "titles.csv"])
+def test_export_killed_at_any_moment_leaves_the_old_version_alone(pipeline, overrides, written):
+    folder, before = pipeline.model_folder, files_of_version(pipeline)
+    process = export_again(overrides, k=10 + len(written))
+    while not list(folder.glob(f".writing-{process.pid}-*/{written}")):
+        assert process.poll() is None, process.communicate()[1][-2000:]
+        time.sleep(0.002)
+    process.kill()
+    process.communicate()
+    left = [path.name for path in folder.iterdir() if path.name != "1"]
+    assert all(name.startswith(f".writing-{process.pid}-") for name in left)
+    assert files_of_version(pipeline) == before
+    assert SavedRecommender(folder).manifest["version"] == 1
+
+
+def test_export_to_a_full_disk_fails_and_leaves_the_old_version_alone(pipeline, overrides):
+    before = files_of_version(pipeline)
+    process = export_again(overrides, k=10, largest_file=20_000)
+    _, said = process.communicate()
+    assert process.returncode != 0
+    assert b"File too large" in said, said[-2000:]
+    # It also swept up what killed ones had left.
+    assert [path.name for path in pipeline.model_folder.iterdir()] == ["1"]
+    assert files_of_version(pipeline) == before
+
+
+def test_model_learns_from_another_run_on_the_same_data_alone(pipeline, overrides):
     taught = [
         *overrides,
         "name=taught",
         "ranking.hidden=[4]",
-        f"ranking.teacher.run={teacher.folder}",
+        f"ranking.teacher.run={pipeline.folder}",
     ]
     pupil = Pipeline(load_config(CONFIG, taught), announce=lambda line: None)
     pupil.run(until="ranking")
