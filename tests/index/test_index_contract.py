@@ -323,6 +323,12 @@ def test_large_scann_answers_with_true_products_best_first(large_scann):
     assert np.mean(shared) >= 2  # 3 of 63 leaves over random vectors; chance finds 0.025
 
 
+@pytest.mark.parametrize("count", [0, 1, 1000])
+def test_large_scann_answers_any_number_of_queries(large_scann, count):
+    rows, scores = search(large_scann, LARGE[:count], 10)
+    assert rows.shape == scores.shape == (count, 10)
+
+
 def test_large_scann_reloads_with_the_same_answers(large_scann):
     again = ScannIndex(large_scann.tensors(), large_scann.num_items, large_scann.parameters)
     for one, other in zip(

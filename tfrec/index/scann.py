@@ -105,15 +105,19 @@ class ScannIndex(tf.Module):
         # Leaves differ in size: visit enough for four times as many rows as are wanted.
         leaves_for_k = tf.cast(tf.math.ceil(4 * k * num_leaves / self.num_items), tf.int32)
         leaves = tf.maximum(leaves_for_k, self.parameters.get("num_leaves_to_search", 1))
+        # Without a query a tree fails: it gets one of zeros.
+        batch = tf.shape(queries)[0]
+        asked = tf.pad(queries, [[0, tf.cast(batch == 0, tf.int32)], [0, 0]])
         rows, scores = searcher.search_batched(
-            queries,
+            asked,
             final_num_neighbors=k,
             pre_reorder_num_neighbors=num_rescored,
             leaves_to_search=tf.minimum(leaves, num_leaves),
         )
+        rows, scores = rows[:batch], scores[:batch]
         is_row = tf.math.is_finite(scores)
         rows, scores = tf.where(is_row, rows, -1), tf.where(is_row, scores, 0.0)
-        # ScaNN answers with fewer columns where it finds less, and with none for no query.
+        # ScaNN answers with fewer columns where it finds less.
         padding = [[0, 0], [0, k - tf.shape(rows)[1]]]
         return tf.pad(rows, padding, constant_values=-1), tf.pad(scores, padding)
 
