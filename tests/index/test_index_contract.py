@@ -250,6 +250,17 @@ def test_approximate_index_reaches_the_floor(clustered, kind):
     np.testing.assert_allclose(scores, np.einsum("bd,bkd->bk", queries[:5], items[rows]), atol=1e-5)
 
 
+@pytest.mark.parametrize("count", [0, 1, 1000])
+@pytest.mark.parametrize("kind", APPROXIMATE)
+def test_approximate_index_answers_any_number_of_queries(clustered, kind, count):
+    items, queries = clustered
+    index, _ = build_index(kind, items, queries[:20], k=20, min_recall=0.5)
+    spec = tf.TensorSpec([None, items.shape[1]])
+    traced = tf.function(lambda asked: index.search(asked, 20), [spec], autograph=False)
+    rows, scores = traced(tf.constant(items[:count]))
+    assert rows.shape == scores.shape == (count, 20)
+
+
 @pytest.mark.parametrize("kind", APPROXIMATE)
 def test_approximate_index_loads_with_the_same_answers(clustered, tmp_path, kind):
     items, queries = clustered

@@ -99,6 +99,9 @@ class PortableIndex(tf.Module):
         count = tf.minimum(
             tf.maximum(cells_for_k, self.parameters["num_cells_to_search"]), num_cells
         )
+        # What a loop finds can only be stacked where there is something: no query becomes zeros.
+        batch = tf.shape(queries)[0]
+        queries = tf.pad(queries, [[0, tf.cast(batch == 0, tf.int32)], [0, 0]])
         nearness = tf.linalg.matmul(queries, self._centres, transpose_b=True)
         cells = tf.math.top_k(nearness, k=count).indices
 
@@ -118,8 +121,7 @@ class PortableIndex(tf.Module):
             (queries, cells),
             fn_output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None])),
         )
-        shape = tf.stack([tf.shape(queries)[0], k])  # an empty batch stacks to no columns
-        return tf.reshape(rows, shape), tf.reshape(scores, shape)
+        return rows[:batch], scores[:batch]
 
 
 def _part(embeddings: np.ndarray, num_cells: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
