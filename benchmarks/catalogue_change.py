@@ -26,6 +26,7 @@ import numpy as np  # isort: skip  behind tfrec, which comes before TensorFlow
 import polars as pl
 
 NUM_EVENTS, NUM_USERS, NUM_WORDS = 40_000, 4_000, 5_000
+NUM_TOPICS, WORDS_OF_TOPIC = 2_000, 12
 
 
 def main() -> None:
@@ -112,12 +113,14 @@ def write_tables(folder: Path, num_items: int) -> None:
 
 
 def write_items(path: Path, count: int, prefix: str, seed: int) -> None:
-    """Writes items with titles of four words."""
+    """Writes items with titles of four words, of those of a topic."""
     rng = np.random.default_rng(seed)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     words_rng = np.random.default_rng(2)
     words = np.array(["".join(words_rng.choice(letters, 6)) for _ in range(NUM_WORDS)], object)
-    drawn = words[(NUM_WORDS * rng.random((count, 4)) ** 2).astype(int)]
+    of_topic = words_rng.integers(0, NUM_WORDS, (NUM_TOPICS, WORDS_OF_TOPIC))
+    topic = rng.integers(0, NUM_TOPICS, (count, 1))
+    drawn = words[of_topic[topic, rng.integers(0, WORDS_OF_TOPIC, (count, 4))]]
     titles = pl.DataFrame(drawn.tolist(), schema=list("abcd"), orient="row")
     frame = pl.DataFrame({"item_id": [f"{prefix}-{n}" for n in range(count)]})
     title = titles.select(pl.concat_str(pl.all(), separator=" ").alias("title"))
