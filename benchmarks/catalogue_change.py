@@ -81,7 +81,7 @@ def configuration(folder: Path, num_items: int, settings: list[str]) -> dict[str
     retrieval: {{embedding_dim: 64, epochs: 1, health: {{alarm: "off"}}}}
     ranking: {{epochs: 1, towers: frozen}}
     evaluation: {{max_contexts: 200, bootstrap: 0, baselines: [], ranking_baselines: []}}
-    index: {{min_recall: 0.9}}
+    index: {{min_recall: 0.3}}
     export: {{folder: {folder / "models"}, replay_rows: 16}}
     """
     tree = YAML(typ="safe").load(text)

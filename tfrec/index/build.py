@@ -124,9 +124,11 @@ def _class_of(kind: str) -> Any:
 def _nearest(index: ItemIndex, queries: np.ndarray, k: int) -> np.ndarray:
     """Searches block by block; int32 [n, k]."""
     block = max(1, _MAX_SCORES // index.num_items)
+    spec = tf.TensorSpec([None, queries.shape[1]])
+    search = tf.function(lambda asked: index.search(asked, k)[0], [spec], autograph=False)
     found = [np.zeros((0, k), np.int32)]
     for start in range(0, len(queries), block):
-        found.append(index.search(tf.constant(queries[start : start + block]), k)[0].numpy())
+        found.append(search(tf.constant(queries[start : start + block])).numpy())
     return np.concatenate(found)
 
 
