@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.export.signatures import Signature
+from tfrec.schema import Tensors
 
 _BATCHES = (1, 8)
 
@@ -41,7 +42,11 @@ def write_warmup(
                 request = predict_pb2.PredictRequest()
                 request.model_spec.signature_name = signature.name
                 for info in signature.inputs:
-                    value = tf.make_tensor_proto(inputs[info.name][:batch], dtype=info.dtype)
+                    rows = inputs[info.name][:batch]
+                    if info.name == Tensors.EXCLUDE:  # other rows may exclude more
+                        is_used = (rows != "").any(axis=0)
+                        rows = rows[:, is_used] if is_used.any() else rows[:, :1]
+                    value = tf.make_tensor_proto(rows, dtype=info.dtype)
                     request.inputs[info.name].CopyFrom(value)
                 log = prediction_log_pb2.PredictLog(request=request)
                 writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
