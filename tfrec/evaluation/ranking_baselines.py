@@ -131,10 +131,15 @@ def _logistic_regression(
     train: RowFeatures, labels: np.ndarray, weights: np.ndarray, test: RowFeatures
 ) -> np.ndarray:
     scaler = StandardScaler().fit(train.numbers)
-    encoder = OneHotEncoder(handle_unknown="ignore", dtype=np.float32).fit(train.without_ids)
+    encoder = OneHotEncoder(handle_unknown="ignore", dtype=np.float32)
+    has_categories = train.without_ids.shape[1] > 0
+    if has_categories:
+        encoder.fit(train.without_ids)
 
     def design(features: RowFeatures) -> sparse.csr_matrix:
         numbers = sparse.csr_matrix(scaler.transform(features.numbers))
+        if not has_categories:
+            return numbers
         return sparse.hstack([numbers, encoder.transform(features.without_ids)]).tocsr()
 
     model = LogisticRegression(max_iter=200, tol=1e-3).fit(design(train), labels, weights)

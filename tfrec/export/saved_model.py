@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -165,9 +166,12 @@ class Replay:
             ExportError: The folder does not load, or a row's answer differs by more than
                 `TOLERANCE`.
         """
-        if self._process.wait():
+        code = self._process.wait()
+        if code:
             said = (self._scratch / "errors").read_text(encoding="utf-8", errors="replace")
             reason = (said.strip().splitlines() or ["no message"])[-1]
+            if code < 0:  # from outside; mostly for want of memory
+                reason = f"its process was killed by signal {-code}, {signal.Signals(-code).name}"
             raise ExportError(f"{self._folder}: does not load as TF Serving loads it: {reason}")
         answers = dict(np.load(self._scratch / "answers.npz"))
         operations = json.loads((self._scratch / "operations").read_text(encoding="utf-8"))

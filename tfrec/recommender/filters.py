@@ -103,7 +103,10 @@ class ItemFilters(keras.layers.Layer):
 
     def is_allowed(self, barred: Barred, items: tf.Tensor) -> tf.Tensor:
         """Tells which items, int32 [batch, n], requests may get; bool [batch, n]."""
-        is_barred = tf.reduce_any(items[:, :, None] == barred.items[:, None, :], axis=-1)
+        # A search in sorted lists: comparing all with all would take batch * n * length bytes.
+        ordered = tf.pad(tf.sort(barred.items, axis=1), [[0, 0], [1, 0]])
+        place = tf.minimum(tf.searchsorted(ordered, items), tf.shape(ordered)[1] - 1)
+        is_barred = tf.gather(ordered, place, batch_dims=1) == items
         return ~is_barred & self._has_allowed_values(barred, items)
 
     def all_allowed(self, barred: Barred) -> tf.Tensor:
