@@ -18,7 +18,10 @@ def compare(**came: list[list[object]]) -> dict[str, object]:
     signature = SimpleNamespace(
         name="recommend", function=lambda request: {n: tf.constant(v) for n, v in WANTED.items()}
     )
-    answers = {f"recommend/{name}": np.array(rows) for name, rows in {**WANTED, **came}.items()}
+    answers = {
+        f"recommend/{name}": np.array(rows, str if name == "item_id" else np.float32)
+        for name, rows in {**WANTED, **came}.items()
+    }
     return _compare(signature, {"query": np.array(["x"])}, answers)
 
 
