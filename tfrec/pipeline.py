@@ -495,7 +495,7 @@ class Pipeline:
         """Returns the run of `ranking.teacher`.
 
         Raises:
-            ConfigError: It has no trained ranking model, or prepared other data.
+            ConfigError: It has no trained ranking model.
         """
         settings = self.config.ranking.teacher
         if settings is None:
@@ -520,7 +520,11 @@ class Pipeline:
         return str(_read_json(teacher.folder / "ranking" / "stage.json")["fingerprint"])
 
     def _teach(self) -> Callable[[RankedRows], np.ndarray] | None:
-        """Returns what tells the teacher's log odds of a click for rows of the data."""
+        """Returns what tells the teacher's log odds of a click for rows of the data.
+
+        Raises:
+            ConfigError: The teacher learned from other data.
+        """
         teacher = self._teacher()
         if teacher is None:
             return None

