@@ -105,31 +105,37 @@ class ScannIndex(tf.Module):
         # Leaves differ in size: visit enough for four times as many rows as are wanted.
         leaves_for_k = tf.cast(tf.math.ceil(4 * k * num_leaves / self.num_items), tf.int32)
         leaves = tf.maximum(leaves_for_k, self.parameters.get("num_leaves_to_search", 1))
-        # Without a query a tree fails: it gets one of zeros.
-        batch = tf.shape(queries)[0]
-        asked = tf.pad(queries, [[0, tf.cast(batch == 0, tf.int32)], [0, 0]])
         settings = {
             "final_num_neighbors": k,
             "pre_reorder_num_neighbors": num_rescored,
             "leaves_to_search": tf.minimum(leaves, num_leaves),
         }
+        if "reorder" not in self.parameters:
+            rows, scores = searcher.search_batched(queries, **settings)
+            return _filled(rows, scores, k)
 
-        def search_one() -> tuple[tf.Tensor, tf.Tensor]:
-            rows, scores = searcher.search(asked[0], **settings)
-            return rows[None], scores[None]
+        def search_one(query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            rows, scores = searcher.search(query, **settings)
+            rows, scores = _filled(rows[None], scores[None], k)
+            return rows[0], scores[0]
 
-        def search_several() -> tuple[tf.Tensor, tf.Tensor]:
-            found = searcher.search_batched(asked, **settings)
-            return found[0], found[1]
+        # One by one: of a batch ScaNN would answer a query otherwise than alone. What a loop finds
+        # can only be stacked where there is something: no query becomes one of zeros.
+        batch = tf.shape(queries)[0]
+        rows, scores = tf.map_fn(
+            search_one,
+            tf.pad(queries, [[0, tf.cast(batch == 0, tf.int32)], [0, 0]]),
+            fn_output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None])),
+        )
+        return rows[:batch], scores[:batch]
 
-        # The operation for one query is a tenth quicker.
-        rows, scores = tf.cond(tf.shape(asked)[0] == 1, search_one, search_several)
-        rows, scores = rows[:batch], scores[:batch]
-        is_row = tf.math.is_finite(scores)
-        rows, scores = tf.where(is_row, rows, -1), tf.where(is_row, scores, 0.0)
-        # ScaNN answers with fewer columns where it finds less.
-        padding = [[0, 0], [0, k - tf.shape(rows)[1]]]
-        return tf.pad(rows, padding, constant_values=-1), tf.pad(scores, padding)
+
+def _filled(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Fills lists up to k columns; ScaNN gives fewer, or infinite scores, where it finds less."""
+    is_row = tf.math.is_finite(scores)
+    rows, scores = tf.where(is_row, rows, -1), tf.where(is_row, scores, 0.0)
+    padding = [[0, 0], [0, k - tf.shape(rows)[1]]]
+    return tf.pad(rows, padding, constant_values=-1), tf.pad(scores, padding)
 
 
 def _parameters(num_items: int, k: int) -> dict[str, Any]:
