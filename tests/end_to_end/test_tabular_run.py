@@ -87,13 +87,20 @@ def export_again(overrides: list[str], k: int, largest_file: int = 0) -> subproc
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize("written", ["saved_model.pb", "variables/variables.index", "titles.csv"])
-def test_export_killed_at_any_moment_leaves_the_old_version_alone(pipeline, overrides, written):
+@pytest.mark.parametrize(
+    ("written", "seconds"),
+    [("variables/variables.index", 0), ("saved_model.pb", 0), ("saved_model.pb", 2)],
+    ids=["variables", "graph", "verification"],
+)
+def test_export_killed_at_any_moment_leaves_the_old_version_alone(
+    pipeline, overrides, written, seconds
+):
     folder, before = pipeline.model_folder, files_of_version(pipeline)
-    process = export_again(overrides, k=10 + len(written))
+    process = export_again(overrides, k=10 + len(written) + seconds)
     while not list(folder.glob(f".writing-{process.pid}-*/{written}")):
         assert process.poll() is None, process.communicate()[1][-2000:]
         time.sleep(0.002)
+    time.sleep(seconds)
     process.kill()
     process.communicate()
     left = [path.name for path in folder.iterdir() if path.name != "1"]
