@@ -65,8 +65,8 @@ notebooks: $(READY) ## execute the notebooks; the results go to build/notebooks/
 	@mkdir -p build/notebooks
 	@$(BIN)/jupyter-execute --output='../build/notebooks/{notebook_name}' $(ARGS) notebooks/*.ipynb
 
-test: $(READY) ## run the tests; ARGS="-k index" runs some of them
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## run the tests in two processes; ARGS="-k index" runs some of them
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: $(READY) ## check style and format
 	@$(BIN)/ruff check .
