@@ -18,7 +18,7 @@ from pathlib import Path
 from ranking_quality import versions
 
 from tfrec.catalogue import CatalogueEditor
-from tfrec.config.reading import parse_config
+from tfrec.config import load_config
 from tfrec.pipeline import Pipeline
 from tfrec.serving.saved_recommender import SavedRecommender
 
@@ -39,15 +39,16 @@ def main() -> None:
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(asked.runs or scratch)
-        pipeline = Pipeline(parse_config(configuration(folder, asked.items, asked.set)))
         write_tables(folder, asked.items)
+        (folder / "changing.yaml").write_text(configuration(folder, asked.items))
+        pipeline = Pipeline(load_config(folder / "changing.yaml", asked.set))
         start = time.perf_counter()
         pipeline.run()
         print(
             f"{versions()}\n{asked.items:,} items, trained in {time.perf_counter() - start:.0f} s"
         )
-        newest = sum(1 for _ in (folder / "added").glob("*")) if (folder / "added").is_dir() else 0
         (folder / "added").mkdir(exist_ok=True)
+        newest = len(list((folder / "added").iterdir()))
         new = folder / "added" / f"{newest}.parquet"
         write_items(new, asked.added, f"new-{newest}", seed=100 + newest)
         start = time.perf_counter()
@@ -63,11 +64,9 @@ def main() -> None:
         print(f"load: {time.perf_counter() - start:.1f} s; {answer['item_id'][0][:3]}")
 
 
-def configuration(folder: Path, num_items: int, settings: list[str]) -> dict[str, object]:
-    """Returns a small model over many items."""
-    from ruamel.yaml import YAML
-
-    text = f"""
+def configuration(folder: Path, num_items: int) -> str:
+    """Returns the YAML of a small model over many items."""
+    return f"""
     name: changing-{num_items}
     runs: {folder / "runs"}
     data:
@@ -84,15 +83,6 @@ def configuration(folder: Path, num_items: int, settings: list[str]) -> dict[str
     index: {{min_recall: 0.3}}
     export: {{folder: {folder / "models"}, replay_rows: 16}}
     """
-    tree = YAML(typ="safe").load(text)
-    for setting in settings:
-        key, value = setting.split("=", 1)
-        *path, last = key.split(".")
-        section = tree
-        for name in path:
-            section = section.setdefault(name, {})
-        section[last] = YAML(typ="safe").load(value)
-    return tree
 
 
 def write_tables(folder: Path, num_items: int) -> None:

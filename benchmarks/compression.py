@@ -26,14 +26,16 @@ from ranking_quality import CONFIGS, versions
 from tfrec.config import load_config
 from tfrec.export.replay import raw_requests
 from tfrec.metrics.ranking import ranking_metrics
+from tfrec.metrics.retrieval import request_values
 from tfrec.pipeline import Pipeline
 from tfrec.progress import progress_bar
 from tfrec.serving.saved_recommender import SavedRecommender
 from tfrec.training.ranked_rows import ranked_rows
+from tfrec.training.ranking import RowsByRequest
 
 import numpy as np  # isort: skip  behind tfrec, which comes before TensorFlow
 
-BLOCK = 100
+BLOCK, NOT_FOUND = 100, 10**6
 FIRST = "float32, as configured"
 VARIANTS: dict[str, list[str]] = {
     FIRST: [],
@@ -55,13 +57,15 @@ class Questions:
 
     Attributes:
         request: Inputs of `recommend`, [n, ...].
-        targets: For each request, the item ids that it chose.
+        request_of: int [num_targets], the request of each item that one chose; ascending.
+        target: bytes [num_targets], its id.
         shown: string [n, most shown], "" pads.
         label: float [n, most shown], NaN pads.
     """
 
     request: dict[str, np.ndarray]
-    targets: list[set[bytes]]
+    request_of: np.ndarray
+    target: np.ndarray
     shown: np.ndarray
     label: np.ndarray
 
@@ -84,7 +88,7 @@ def main() -> None:
             for name, pipeline in pipelines.items()
         }
         times = latencies(models, questions)
-        print(f"{versions()}\n{len(questions.targets):,} requests\n")
+        print(f"{versions()}\n{len(questions.shown):,} requests\n")
         names = ("ndcg@10", "recall@50", "auc", "log_loss")
         print(f"| model | {' | '.join(names)} | MB | MB, gzip | recommend, ms | encode_item, ms |")
         print("|---" * (len(names) + 5) + "|")
@@ -129,37 +133,44 @@ def ask(pipeline: Pipeline, count: int) -> Questions:
     both = np.intersect1d(contexts, shown.context)
     both = np.sort(np.random.default_rng(0).permutation(both)[:count])
     ids = np.array(["", *data.items["item_id"].to_list()], dtype=object)
-    rows = [np.flatnonzero(shown.context == context) for context in both]
-    width = max(map(len, rows))
-    cells = np.full((len(both), width), "", object)
-    label = np.full((len(both), width), np.nan)
-    for number, own in enumerate(rows):
-        cells[number, : len(own)] = ids[shown.item_index[own]]
-        label[number, : len(own)] = shown.label[own]
-    targets = [{item.encode() for item in ids[items[contexts == context]]} for context in both]
-    return Questions(raw_requests(data, config, both), targets, cells, label)
+    grouped = RowsByRequest(shown)
+    at, request = grouped.rows_of(np.searchsorted(grouped.contexts, both))
+    place = np.arange(len(at)) - np.searchsorted(request, request)
+    cells = np.full((len(both), place.max() + 1), "", object)
+    label = np.full(cells.shape, np.nan)
+    cells[request, place], label[request, place] = ids[shown.item_index[at]], shown.label[at]
+    is_asked = np.isin(contexts, both)
+    pairs = np.unique(np.stack([contexts[is_asked], items[is_asked]], axis=1), axis=0)
+    return Questions(
+        raw_requests(data, config, both),
+        np.searchsorted(both, pairs[:, 0]),
+        np.char.encode(ids[pairs[:, 1]].astype(str)),
+        cells,
+        label,
+    )
 
 
 def quality(saved: SavedRecommender, questions: Questions) -> dict[str, float]:
     """Asks an exported model everything."""
     answers, probabilities = [], []
-    for start in progress_bar(range(0, len(questions.targets), BLOCK), desc="requests"):
+    for start in progress_bar(range(0, len(questions.shown), BLOCK), desc="requests"):
         block = slice(start, start + BLOCK)
         request = {name: values[block] for name, values in questions.request.items()}
         answers.append(saved.call("recommend", request)["item_id"])
         given = {**request, "item_id": questions.shown[block]}
         probabilities.append(saved.call("rank", given)["probability"])
-    gains, found = [], []
-    for row, targets in zip(np.concatenate(answers), questions.targets, strict=True):
-        places = [place for place, item in enumerate(row.tolist()) if item in targets]
-        ideal = sum(1 / np.log2(2 + place) for place in range(min(10, len(targets))))
-        gains.append(sum(1 / np.log2(2 + place) for place in places if place < 10) / ideal)
-        found.append(sum(place < 50 for place in places) / len(targets))
+    lists = np.concatenate(answers).astype(bytes)[questions.request_of]
+    is_target = lists == questions.target[:, None]
+    ranks = np.where(is_target.any(axis=1), 1 + is_target.argmax(axis=1), NOT_FOUND)
+    ndcg, recall = (
+        request_values(questions.request_of, ranks, k)[name].mean()
+        for name, k in (("ndcg", 10), ("recall", 50))
+    )
     is_shown = ~np.isnan(questions.label)
     metrics = ranking_metrics(
         questions.label[is_shown], np.concatenate(probabilities)[is_shown].astype(float)
     )
-    return {"ndcg@10": float(np.mean(gains)), "recall@50": float(np.mean(found)), **metrics}
+    return {"ndcg@10": float(ndcg), "recall@50": float(recall), **metrics}
 
 
 def latencies(
@@ -169,7 +180,7 @@ def latencies(
     times: dict[str, list[list[float]]] = {name: [[], []] for name in models}
     titles = list(next(iter(models.values())).titles.values())
     for number in range(count + 5):
-        row = number % len(questions.targets)
+        row = number % len(questions.shown)
         request = {name: values[row : row + 1] for name, values in questions.request.items()}
         for name, saved in models.items():
             asked: list[tuple[str, dict[str, Any]]] = [

@@ -491,8 +491,9 @@ class Pipeline:
             self._save_towers(folder / "towers", towers)
         _write_history(folder, history)
 
+    @cached_property
     def _teacher(self) -> Pipeline | None:
-        """Returns the run of `ranking.teacher`.
+        """The run of `ranking.teacher`.
 
         Raises:
             ConfigError: It has no trained ranking model.
@@ -514,7 +515,7 @@ class Pipeline:
 
     def _teacher_stamp(self) -> str | None:
         """Tells one training of the teacher from another."""
-        teacher = self._teacher()
+        teacher = self._teacher
         if teacher is None:
             return None
         return str(_read_json(teacher.folder / "ranking" / "stage.json")["fingerprint"])
@@ -525,7 +526,7 @@ class Pipeline:
         Raises:
             ConfigError: The teacher learned from other data.
         """
-        teacher = self._teacher()
+        teacher = self._teacher
         if teacher is None:
             return None
         for name in ("examples", "contexts", "items"):

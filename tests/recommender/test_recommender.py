@@ -383,7 +383,7 @@ def test_items_encoded_eagerly_equal_their_graph(recommender, embeddings, rows):
     np.testing.assert_allclose(encoded, embeddings[rows], atol=1e-5)
 
 
-# Without towers
+# In fewer bits
 
 
 def test_model_in_int8_answers_nearly_as_in_float32(recommender):
@@ -396,6 +396,9 @@ def test_model_in_int8_answers_nearly_as_in_float32(recommender):
     found, best = (one.recommend(requests)["item_id"].numpy() for one in (small, recommender))
     shared = [len(np.intersect1d(a, b)) for a, b in zip(found, best, strict=True)]
     assert np.mean(shared) > 0.85 * found.shape[1]
+
+
+# Without towers
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tfrec.models.ranking import RankingModel
 from tfrec.schema import Batch
 from tfrec.training.embedder import Embedder
 from tfrec.training.loop import History
-from tfrec.training.ranked_rows import ranked_rows, training_rows
+from tfrec.training.ranked_rows import RankedRows, ranked_rows, training_rows
 from tfrec.training.ranking import (
     Embeddings,
     PairScorer,
@@ -53,6 +53,7 @@ def train(
     config: Config,
     folder: Path,
     towers: Embedder | None = None,
+    teach: Callable[[RankedRows], np.ndarray] | None = None,
 ) -> tuple[History, list[np.ndarray], RankingModel]:
     start_tensorflow(config.seed)
     model = RankingModel(
@@ -65,7 +66,7 @@ def train(
         num_statistics=1,
     )
     folder.mkdir(exist_ok=True)
-    history = train_ranking(model, data, tables, embeddings, config, folder, towers)
+    history = train_ranking(model, data, tables, embeddings, config, folder, towers, teach)
     return history, [variable.numpy() for variable in model.variables], model
 
 
@@ -114,26 +115,17 @@ def test_a_model_that_only_listens_to_its_teacher_comes_to_answer_alike(
     taught = embeddings.items[:, 0] - embeddings.items[:, 1]  # no label follows it
     rows = ranked_rows(data, "test", config)
     likeness = {}
+
+    def teach(rows: RankedRows) -> np.ndarray:
+        return taught[rows.item_index]
+
     for weight in (1e-6, 1.0):
         settings = config.ranking.model_dump() | {
             "teacher": {"run": "any", "weight": weight}, "epochs": 1, "learning_rate": 0.01,
             "dropout": 0.0, "batch_size": 64,
         }  # fmt: skip
-        taught_config = make_config(ranking=settings)
-        start_tensorflow(config.seed)
-        model = RankingModel(
-            data.item_features,
-            [*data.user_features, *data.context_features],
-            taught_config.ranking,
-            num_items=data.num_items,
-            embedding_dim=DIM,
-            max_history=data.max_history,
-            num_statistics=1,
-        )
-        folder = tmp_path / str(weight)
-        folder.mkdir()
-        teach = lambda rows: taught[rows.item_index]  # noqa: E731
-        train_ranking(model, data, tables, embeddings, taught_config, folder, teach=teach)
+        taught_config, folder = make_config(ranking=settings), tmp_path / str(weight)
+        _, _, model = train(data, tables, embeddings, taught_config, folder, teach=teach)
         scorer = PairScorer(model, tables, embeddings)
         raw = scorer.raw(rows)[:, 0]
         likeness[weight] = float(np.corrcoef(raw, taught[rows.item_index])[0, 1])

@@ -11,6 +11,7 @@ import tensorflow as tf
 from sklearn.cluster import MiniBatchKMeans
 
 from tfrec.index.exact import strengthened
+from tfrec.index.loop import search_each
 from tfrec.index.table import EmbeddingTable, Precision
 
 _EXACT_BELOW = 20_000
@@ -99,14 +100,10 @@ class PortableIndex(tf.Module):
         count = tf.minimum(
             tf.maximum(cells_for_k, self.parameters["num_cells_to_search"]), num_cells
         )
-        # What a loop finds can only be stacked where there is something: no query becomes zeros.
-        batch = tf.shape(queries)[0]
-        queries = tf.pad(queries, [[0, tf.cast(batch == 0, tf.int32)], [0, 0]])
         nearness = tf.linalg.matmul(queries, self._centres, transpose_b=True)
         cells = tf.math.top_k(nearness, k=count).indices
 
-        def search_one(inputs: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            query, own_cells = inputs
+        def search_one(query: tf.Tensor, own_cells: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             places = tf.ragged.range(
                 tf.gather(self._starts, own_cells), tf.gather(self._starts, own_cells + 1)
             ).values
@@ -116,12 +113,7 @@ class PortableIndex(tf.Module):
             rows = tf.gather(self._rows, tf.gather(places, found.indices))
             return tf.pad(rows, padding, constant_values=-1), tf.pad(found.values, padding)
 
-        rows, scores = tf.map_fn(
-            search_one,
-            (queries, cells),
-            fn_output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None])),
-        )
-        return rows[:batch], scores[:batch]
+        return search_each(search_one, queries, cells)
 
 
 def _part(embeddings: np.ndarray, num_cells: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
 from tfrec.index.exact import strengthened
+from tfrec.index.loop import search_each
 
 _EXACT_BELOW = 20_000
 _FLAT_BELOW = 100_000
@@ -119,15 +120,8 @@ class ScannIndex(tf.Module):
             rows, scores = _filled(rows[None], scores[None], k)
             return rows[0], scores[0]
 
-        # One by one: of a batch ScaNN would answer a query otherwise than alone. What a loop finds
-        # can only be stacked where there is something: no query becomes one of zeros.
-        batch = tf.shape(queries)[0]
-        rows, scores = tf.map_fn(
-            search_one,
-            tf.pad(queries, [[0, tf.cast(batch == 0, tf.int32)], [0, 0]]),
-            fn_output_signature=(tf.TensorSpec([None], tf.int32), tf.TensorSpec([None])),
-        )
-        return rows[:batch], scores[:batch]
+        # Of a batch ScaNN would answer a query otherwise than alone.
+        return search_each(search_one, queries)
 
 
 def _filled(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

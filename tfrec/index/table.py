@@ -29,7 +29,6 @@ class EmbeddingTable(tf.Module):
 
     def __init__(self, values: np.ndarray, precision: Precision = "float32") -> None:
         super().__init__(name="embedding_table")
-        self.precision = precision
         self._scales: tf.Variable | None = None
         if precision == "int8":
             scales = np.abs(values).max(axis=1, initial=0.0) / _LARGEST_CODE

@@ -211,7 +211,6 @@ class Recommender(keras.layers.Layer):
         """
         history = self.reader.item_indices(request[Tensors.HISTORY])
         barred = self._barred(request, history)
-        users = text = None
         numbers: dict[str, tf.Tensor] = {}
         texts: dict[str, tf.Tensor] = {}
         if self.retrieval is not None:
@@ -219,12 +218,10 @@ class Recommender(keras.layers.Layer):
             users = self._encode_user(request, history, text)
             found = self._find(request, users, history, barred)
             items, numbers[Tensors.SCORE] = found.items, found.scores
+            outputs = self._score_pairs(request, text, users, history, items)
         else:
             every = tf.range(1, self.num_items + 1)[None]
             items = tf.where(self.filters.all_allowed(barred)[:, 1:], every, UNKNOWN_INDEX)
-        if self.retrieval is not None:
-            outputs = self._score_pairs(request, text, users, history, items)
-        else:
             outputs = self._score_one_by_one(request, history, items)
         numbers |= self._answers(outputs, tf.shape(items))
         values = [tf.reshape(self.ranking.click_order(outputs), tf.shape(items))]
