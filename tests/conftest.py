@@ -18,3 +18,12 @@ def data_folder() -> Path:
     if not folder.is_dir():
         pytest.fail(f"TFREC_DATA={name}: no such folder")
     return folder
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Names parameters whose own text differs from process to process, or is long, by their type.
+
+    The processes that share a run must collect the same names. Bytes may hold the time of day
+    (gzip), sets have no order.
+    """
+    return type(val).__name__ if isinstance(val, bytes | set | frozenset) else None

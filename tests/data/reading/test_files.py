@@ -18,6 +18,11 @@ CSV = 'user_id,title,n\nu1,Amélie,1\nu2,"a,b",\n'
 TSV = "user_id\ttitle\tn\nu1\tAmélie\t1\nu2\ta,b\t\n"
 PIPES = "u1|Amélie|1\nu2|a,b|\n"
 NAMES = list(TABLE.columns)
+MARK = b"\xef\xbb\xbf"
+
+
+def case(title: str, name: str, content: bytes, **settings):
+    return pytest.param(name, content, settings, id=title)
 
 
 def read(folder: Path, hidden: tuple[str, ...] = (), **table) -> pl.DataFrame:
@@ -39,32 +44,35 @@ def fail(folder: Path, **table) -> str:
 @pytest.mark.parametrize(
     ("name", "content", "settings"),
     [
-        ("t.csv", CSV.encode(), {}),
-        ("t.CSV", CSV.encode(), {}),
-        ("t.csv", CSV.replace("\n", "\r\n").encode(), {}),
-        ("t.csv", CSV.replace("\n", "\r").encode(), {}),  # old Macintosh
-        ("t.csv", b"\n\n" + CSV.encode(), {}),
-        ("t.csv", CSV.encode().rstrip(b"\n"), {}),
-        ("t.csv", b"\xef\xbb\xbf" + CSV.encode(), {}),  # byte-order mark of spreadsheets
-        ("t.csv", b"\xef\xbb\xbf" + CSV.encode(), {"encoding": "utf-8-sig"}),
-        ("t.csv", CSV.encode("latin-1"), {"encoding": "latin-1"}),
-        ("t.csv", CSV.encode("utf-16"), {"encoding": "utf-16"}),
-        ("t.csv.gz", gzip.compress(CSV.encode()), {}),
-        ("t.csv.gz", gzip.compress(CSV.encode()) + bytes(512), {}),  # padded by a tape or a disk
-        ("t.csv.gz", gzip.compress(CSV[:20].encode()) + gzip.compress(CSV[20:].encode()), {}),
-        ("t.csv", gzip.compress(CSV.encode()), {}),
-        ("t.csv.gz", gzip.compress(b"\xef\xbb\xbf" + CSV.encode()), {}),
-        ("t.csv.gz", gzip.compress(CSV.encode("latin-1")), {"encoding": "latin-1"}),
-        ("t.tsv", TSV.encode(), {}),
-        ("t.tsv.gz", gzip.compress(TSV.encode()), {}),
-        ("t.csv", TSV.encode(), {"delimiter": "\t"}),
-        ("t.csv", TSV.replace("\t", "::").encode(), {"delimiter": "::"}),
-        ("t.csv", TSV.replace("\t", "¦").encode(), {"delimiter": "¦"}),
-        ("t.csv", CSV.replace('"', "'").encode(), {"quote": "'"}),
-        ("t.csv", PIPES.encode(), {"delimiter": "|", "columns": NAMES}),
-        ("u.data", PIPES.encode("latin-1"),
-         {"delimiter": "|", "columns": NAMES, "encoding": "latin-1"}),
-        ("export.txt", CSV.encode(), {"format": "csv"}),
+        case("plain", "t.csv", CSV.encode()),
+        case("suffix in capitals", "t.CSV", CSV.encode()),
+        case("ends of lines of Windows", "t.csv", CSV.replace("\n", "\r\n").encode()),
+        case("ends of lines of old Macintosh", "t.csv", CSV.replace("\n", "\r").encode()),
+        case("blank lines first", "t.csv", b"\n\n" + CSV.encode()),
+        case("no end of the last line", "t.csv", CSV.encode().rstrip(b"\n")),
+        case("byte-order mark of spreadsheets", "t.csv", MARK + CSV.encode()),
+        case("byte-order mark, declared", "t.csv", MARK + CSV.encode(), encoding="utf-8-sig"),
+        case("latin-1", "t.csv", CSV.encode("latin-1"), encoding="latin-1"),
+        case("utf-16", "t.csv", CSV.encode("utf-16"), encoding="utf-16"),
+        case("gzip", "t.csv.gz", gzip.compress(CSV.encode())),
+        case("gzip padded by a tape", "t.csv.gz", gzip.compress(CSV.encode()) + bytes(512)),
+        case("gzip of two members", "t.csv.gz",
+             gzip.compress(CSV[:20].encode()) + gzip.compress(CSV[20:].encode())),
+        case("gzip without its suffix", "t.csv", gzip.compress(CSV.encode())),
+        case("gzip of a byte-order mark", "t.csv.gz", gzip.compress(MARK + CSV.encode())),
+        case("gzip of latin-1", "t.csv.gz", gzip.compress(CSV.encode("latin-1")),
+             encoding="latin-1"),
+        case("tsv", "t.tsv", TSV.encode()),
+        case("gzip of tsv", "t.tsv.gz", gzip.compress(TSV.encode())),
+        case("tabs, declared", "t.csv", TSV.encode(), delimiter="\t"),
+        case("delimiter of two letters", "t.csv", TSV.replace("\t", "::").encode(),
+             delimiter="::"),
+        case("delimiter beyond ASCII", "t.csv", TSV.replace("\t", "¦").encode(), delimiter="¦"),
+        case("single quotes", "t.csv", CSV.replace('"', "'").encode(), quote="'"),
+        case("no header", "t.csv", PIPES.encode(), delimiter="|", columns=NAMES),
+        case("no header, latin-1", "u.data", PIPES.encode("latin-1"),
+             delimiter="|", columns=NAMES, encoding="latin-1"),
+        case("unknown suffix", "export.txt", CSV.encode(), format="csv"),
     ],
 )  # fmt: skip
 def test_csv_of_any_form_gives_the_same_text(
