@@ -17,9 +17,9 @@ from pathlib import Path
 
 from ranking_quality import versions
 
-from tfrec.catalogue import CatalogueEditor
 from tfrec.config import load_config
 from tfrec.pipeline import Pipeline
+from tfrec.pipeline.catalogue_editor import CatalogueEditor
 from tfrec.serving.saved_recommender import SavedRecommender
 
 import numpy as np  # isort: skip  behind tfrec, which comes before TensorFlow

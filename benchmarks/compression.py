@@ -25,13 +25,13 @@ from ranking_quality import CONFIGS, versions
 
 from tfrec.config import load_config
 from tfrec.export.replay import raw_requests
+from tfrec.inference.pair_scorer import RowsByRequest
+from tfrec.inputs.ranked_rows import ranked_rows
 from tfrec.metrics.ranking import ranking_metrics
 from tfrec.metrics.retrieval import request_values
 from tfrec.pipeline import Pipeline
 from tfrec.progress import progress_bar
 from tfrec.serving.saved_recommender import SavedRecommender
-from tfrec.training.ranked_rows import ranked_rows
-from tfrec.training.ranking import RowsByRequest
 
 import numpy as np  # isort: skip  behind tfrec, which comes before TensorFlow
 

@@ -20,7 +20,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "shop.yaml"
 
 def write_shop(scale: float, seed: int, folder: str) -> float:
     """Writes the shop; returns the megabytes of its files."""
-    from tfrec.data.shop import Shop
+    from tfrec.shop import Shop
 
     written = Shop(scale, seed).write(folder)
     return sum(path.stat().st_size for path in written.rglob("*.parquet")) / 1e6

@@ -61,7 +61,7 @@ def main() -> None:
 
 def our_speed(pipeline: Pipeline, scratch: Path) -> float:
     """Trains 1 and 1 + `EPOCHS` epochs; returns rows/s of the further ones."""
-    from tfrec.training.ranked_rows import training_rows
+    from tfrec.inputs.ranked_rows import training_rows
     from tfrec.training.ranking import retriever, train_ranking
 
     embeddings, tables = pipeline._embeddings(), pipeline._tables()
@@ -85,7 +85,7 @@ def plain_speed(pipeline: Pipeline) -> float:
     import keras
     import tensorflow as tf
 
-    from tfrec.training.ranked_rows import ranked_rows, training_rows
+    from tfrec.inputs.ranked_rows import ranked_rows, training_rows
     from tfrec.training.ranking import retriever
 
     config, embeddings = pipeline.config, pipeline._embeddings()

@@ -20,7 +20,7 @@ def measure(scale: float, seed: int) -> dict[str, float]:
     start = time.perf_counter()
     import polars as pl
 
-    from tfrec.data.shop import Shop
+    from tfrec.shop import Shop
 
     with tempfile.TemporaryDirectory() as parent:
         folder = Shop(scale, seed).write(Path(parent) / "shop")

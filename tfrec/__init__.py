@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 environment.prepare()
 
 _HOMES = {
-    "CatalogueEditor": "tfrec.catalogue",
+    "CatalogueEditor": "tfrec.pipeline.catalogue_editor",
     "Config": "tfrec.config",
     "build_index": "tfrec.index",
     "load_config": "tfrec.config",
@@ -23,9 +23,9 @@ _HOMES = {
     "Pipeline": "tfrec.pipeline",
     "Recommender": "tfrec.recommender",
     "SavedRecommender": "tfrec.serving.saved_recommender",
-    "Shop": "tfrec.data.shop",
+    "Shop": "tfrec.shop",
     "TfrecError": "tfrec.errors",
-    "guess_config": "tfrec.data.guess",
+    "guess_config": "tfrec.autoconfig",
     "validate": "tfrec.data.validation.validate",
 }
 

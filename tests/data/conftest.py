@@ -11,8 +11,8 @@ import polars as pl
 import pytest
 
 from tfrec.config import parse_config
-from tfrec.data.checking.checks import Findings
 from tfrec.data.dataset import PreparedData
+from tfrec.data.parsing.checks import Findings
 from tfrec.data.preparing import prepare as prepare_module
 from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.batch import RawBatch

@@ -18,17 +18,17 @@ import tensorflow as tf
 from c_reader import ask, compile_reader, operation_libraries
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfrec.catalogue import CatalogueEditor
 from tfrec.config import load_config
 from tfrec.errors import ArtefactError, ExportError
 from tfrec.export import saved_model
 from tfrec.export.replay import raw_requests, replay_requests
 from tfrec.export.saved_model import Replay, export_model, list_versions
 from tfrec.export.signatures import build_signatures
+from tfrec.inputs.ranked_rows import pair_rows
 from tfrec.pipeline import Pipeline
+from tfrec.pipeline.catalogue_editor import CatalogueEditor
 from tfrec.recommender import Recommender
 from tfrec.serving.saved_recommender import SavedRecommender
-from tfrec.training.ranked_rows import pair_rows
 
 pytestmark = pytest.mark.slow
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tfrec.errors import ConfigError
-from tfrec.pipeline import is_chief_of
+from tfrec.pipeline.pipeline import is_chief_of
 
 pytestmark = pytest.mark.slow
 

@@ -12,8 +12,9 @@ from tfrec.config import Candidates, Config
 from tfrec.data.dataset import PreparedData
 from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval, read_requests
 from tfrec.evaluation.two_stages import rank_candidates
+from tfrec.inference.embeddings import Embeddings
+from tfrec.inputs.ranked_rows import RankedRows
 from tfrec.training.candidate_lists import CandidateLists
-from tfrec.training.ranking import Embeddings, RankedRows
 
 
 def draw_embeddings(data: PreparedData, seed: int = 0) -> Embeddings:

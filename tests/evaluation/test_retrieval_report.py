@@ -8,7 +8,7 @@ import pytest
 from tfrec.evaluation.ranking import Predictions, RankingReport
 from tfrec.evaluation.report import MODELS, shown_metrics, table_rows, write_report
 from tfrec.evaluation.retrieval import RetrievalReport
-from tfrec.training.ranked_rows import pair_rows
+from tfrec.inputs.ranked_rows import pair_rows
 
 DECISIONS = (
     "precision", "recall", "f1",

@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tfrec.config import Ranking
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.models.ranking import NUM_POSITIONS, PairInputs, RankingModel, RequestInputs
 
 DIM, NUM_ITEMS, LENGTH = 6, 12, 4

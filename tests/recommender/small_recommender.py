@@ -11,9 +11,9 @@ import tensorflow as tf
 from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
 from tfrec.candidates.sources import CandidateSources
 from tfrec.config import Candidates, Feature, Filters, Missing, Ranking, Retrieval
-from tfrec.data.tabular import FeatureEncoder, encode_frame, fit_features
 from tfrec.encoders.bert import TextEncoder, build_backbone
-from tfrec.features.text import train_vocabulary
+from tfrec.encoders.tokenizer import train_vocabulary
+from tfrec.features.tabular import FeatureEncoder, encode_frame, fit_features
 from tfrec.index import ExactIndex, ItemIndex
 from tfrec.index.table import Precision
 from tfrec.models.ranking import RankingModel

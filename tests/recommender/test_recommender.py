@@ -24,7 +24,7 @@ from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
 from tfrec.candidates.sources import CandidateSources
 from tfrec.candidates.tables import CandidateTable
 from tfrec.config import Candidates, Feature, Ranking
-from tfrec.data.tabular import FeatureEncoder, encode_frame, fit_features
+from tfrec.features.tabular import FeatureEncoder, encode_frame, fit_features
 from tfrec.models.ranking import RankingModel
 from tfrec.recommender import Catalogue, Inputs, Recommender, last_items, last_values
 

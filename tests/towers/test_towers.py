@@ -3,7 +3,7 @@ import pytest
 import tensorflow as tf
 
 from tfrec.config.retrieval import ItemSide, UserSide
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.item import ItemTower, drop_ids
 from tfrec.towers.user import UserTower

@@ -18,7 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config.retrieval import Schedule
-from tfrec.features.batches import epoch_batches
+from tfrec.inputs.batches import epoch_batches
 from tfrec.training.checkpoint import save_variables
 from tfrec.training.loop import Observer, Run, fit
 from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate

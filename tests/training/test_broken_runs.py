@@ -14,8 +14,8 @@ from tfrec.config import Config, parse_config
 from tfrec.data.dataset import PreparedData
 from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.sources import read_source
-from tfrec.features.batches import InputTables
-from tfrec.features.text import tokenize_texts, train_vocabulary
+from tfrec.encoders.tokenizer import tokenize_texts, train_vocabulary
+from tfrec.inputs.batches import InputTables
 from tfrec.metrics.health import Kind
 from tfrec.training.retrieval import HealthError, train_retrieval
 

@@ -12,10 +12,11 @@ from tfrec.config import Config, Ranking
 from tfrec.data.dataset import PreparedData
 from tfrec.environment import start_tensorflow
 from tfrec.errors import ConfigError
+from tfrec.inference.pair_scorer import PairScorer
+from tfrec.inputs.ranked_rows import NOT_LOGGED, RankedRows, training_rows
 from tfrec.models.ranking import RankingModel
 from tfrec.training.heads import head_losses, head_targets, scale_values, start_at_rates
-from tfrec.training.ranked_rows import NOT_LOGGED, RankedRows, training_rows
-from tfrec.training.ranking import PairScorer, train_ranking
+from tfrec.training.ranking import train_ranking
 
 HEADS = {
     "cart": {"event": "cart", "weight": 0.5},

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.features.batches import epoch_batches
+from tfrec.inputs.batches import epoch_batches
 from tfrec.training import loop
 from tfrec.training.loop import History, Observer, Run, TrainingError, fit
 

@@ -10,12 +10,12 @@ from small_model import NOTHING_HIDDEN, small_model
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables
-from tfrec.features.packed import PackedSequences
-from tfrec.features.sequences import cut_sequences
+from tfrec.inference.embedder import Embedder
+from tfrec.inputs.batches import InputTables
+from tfrec.inputs.packed import PackedSequences
+from tfrec.inputs.sequences import cut_sequences
 from tfrec.losses.retrieval import in_batch_softmax
 from tfrec.schema import Batch, Columns
-from tfrec.training.embedder import Embedder
 from tfrec.training.objective import Objective, Totals
 from tfrec.training.retrieval import _Targets
 from tfrec.training.strategy import Replicas

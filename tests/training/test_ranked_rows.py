@@ -11,7 +11,7 @@ from sklearn.linear_model import LogisticRegression
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.training.ranked_rows import NOT_LOGGED, RankedRows, ranked_rows, training_rows
+from tfrec.inputs.ranked_rows import NOT_LOGGED, RankedRows, ranked_rows, training_rows
 
 DEPTH = 8
 

@@ -11,21 +11,15 @@ from small_model import small_model
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.environment import start_tensorflow
-from tfrec.features.batches import InputTables
+from tfrec.inference.embedder import Embedder
+from tfrec.inference.embeddings import Embeddings
+from tfrec.inference.pair_scorer import PairScorer, RowsByRequest, Vectors
+from tfrec.inputs.batches import InputTables
+from tfrec.inputs.ranked_rows import RankedRows, ranked_rows, training_rows
 from tfrec.models.ranking import RankingModel
 from tfrec.schema import Batch
-from tfrec.training.embedder import Embedder
 from tfrec.training.loop import History
-from tfrec.training.ranked_rows import RankedRows, ranked_rows, training_rows
-from tfrec.training.ranking import (
-    Embeddings,
-    PairScorer,
-    RowsByRequest,
-    Vectors,
-    click_softmax,
-    tower_weights,
-    train_ranking,
-)
+from tfrec.training.ranking import click_softmax, tower_weights, train_ranking
 
 DIM = 8
 

@@ -11,11 +11,11 @@ from tfrec.encoders.adaptation import adapt
 from tfrec.encoders.bert import TextEncoder, build_backbone
 from tfrec.environment import start_tensorflow
 from tfrec.errors import ConfigError
-from tfrec.features.batches import InputTables
 from tfrec.features.time_gaps import NUM_GAP_BUCKETS
+from tfrec.inference.embedder import Embedder
+from tfrec.inputs.batches import InputTables
 from tfrec.metrics.retrieval import target_ranks
 from tfrec.models.retrieval import RetrievalModel
-from tfrec.training.embedder import Embedder
 from tfrec.training.loop import History
 from tfrec.training.retrieval import train_retrieval
 

@@ -13,9 +13,9 @@ from tfrec.config import Config, parse_config
 from tfrec.data.dataset import PreparedData
 from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.sources import read_source
-from tfrec.features.batches import InputTables
+from tfrec.inference.embedder import Embedder
+from tfrec.inputs.batches import InputTables
 from tfrec.models.retrieval import RetrievalModel
-from tfrec.training.embedder import Embedder
 from tfrec.training.retrieval import train_retrieval
 from tfrec.training.validation import Validation
 

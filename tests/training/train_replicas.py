@@ -18,8 +18,8 @@ from small_model import small_model
 
 from tfrec.config import parse_config
 from tfrec.data.dataset import PreparedData
-from tfrec.features.batches import InputTables
-from tfrec.features.text import tokenize_texts
+from tfrec.encoders.tokenizer import tokenize_texts
+from tfrec.inputs.batches import InputTables
 from tfrec.training.retrieval import train_retrieval
 from tfrec.training.strategy import make_replicas
 

@@ -73,7 +73,7 @@ def stats(config: ConfigPath, overrides: Overrides = None) -> None:
 
 
 def _editor(config: Path, overrides: list[str] | None) -> Any:
-    from tfrec.catalogue import CatalogueEditor
+    from tfrec.pipeline.catalogue_editor import CatalogueEditor
 
     return CatalogueEditor(open_pipeline(config, overrides))
 

@@ -31,7 +31,7 @@ def init(
     time, the label and the features, and says in comments what it was unsure of. Read the result,
     correct it, then run `tfrec validate`.
     """
-    from tfrec.data.guess import guess_config
+    from tfrec.autoconfig import guess_config
 
     if output and output.exists() and not force:
         raise ConfigError(f"{output}: exists already; give --force to replace it.")

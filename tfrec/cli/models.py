@@ -60,7 +60,7 @@ def cross_validation(config: ConfigPath, overrides: Overrides = None) -> None:
     command continues where it was.
     """
     from tfrec.config import load_config
-    from tfrec.cross_validation import cross_validate, metric_rows
+    from tfrec.pipeline.cross_validation import cross_validate, metric_rows
 
     loaded = load_config(config, overrides or [])
     summary = cross_validate(loaded, announce=typer.echo)
@@ -86,7 +86,7 @@ def tune_settings(
     runs/<name>/trials; stages that no setting touches run once. A killed command continues where it
     was. The test split is never looked at.
     """
-    from tfrec.tuning import leaderboard_table, tune
+    from tfrec.pipeline.tuning import leaderboard_table, tune
 
     search = tune(config, overrides or [], trials=trials, announce=typer.echo)
     columns, rows = leaderboard_table(search)
@@ -115,7 +115,7 @@ def compare(
     are looked at. Example: tfrec compare runs/shop runs/hybrid
     """
     from tfrec.evaluation.comparison import compare_runs, comparison_table, write_comparison
-    from tfrec.stages import write_folder
+    from tfrec.files import write_folder
 
     comparison = compare_runs(run_a, run_b, resamples=resamples, seed=seed)
     columns, rows = comparison_table(comparison)

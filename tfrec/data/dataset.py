@@ -30,8 +30,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tfrec.data.tabular import FeatureEncoder, encode_frame
 from tfrec.errors import ArtefactError
+from tfrec.features.tabular import FeatureEncoder, encode_frame
 from tfrec.schema import SPLITS, UNKNOWN_INDEX, UNKNOWN_TIME, Columns
 
 FORMAT_VERSION = 4

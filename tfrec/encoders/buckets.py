@@ -7,8 +7,6 @@ from itertools import pairwise
 
 import tensorflow as tf
 
-from tfrec.features.batches import trim
-
 _NUM_BUCKETS = 4  # more gain little: the work for each grows
 
 
@@ -43,3 +41,9 @@ def encode_by_length(
     vectors = [encode(trim(tf.gather(token_ids, rows))) for rows in buckets]
     place = tf.math.invert_permutation(tf.concat(buckets, axis=0))
     return tf.gather(tf.concat(vectors, axis=0), place)
+
+
+def trim(tokens: tf.Tensor) -> tf.Tensor:
+    """Cuts trailing padding columns that no row needs; int32 [n, length] to [n, shorter]."""
+    lengths = tf.reduce_sum(tf.cast(tokens != 0, tf.int32), axis=1)
+    return tokens[:, : tf.maximum(tf.reduce_max(lengths), 1)]

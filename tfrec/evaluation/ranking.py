@@ -19,8 +19,9 @@ from tfrec.metrics.ranking import ranking_metrics
 from tfrec.metrics.ranking_tally import METRICS, tally_requests
 
 if TYPE_CHECKING:  # reports are shown without loading TensorFlow
-    from tfrec.training.ranked_rows import RankedRows
-    from tfrec.training.ranking import Embeddings, PairScorer
+    from tfrec.inference.embeddings import Embeddings
+    from tfrec.inference.pair_scorer import PairScorer
+    from tfrec.inputs.ranked_rows import RankedRows
 
 OURS, UNCALIBRATED = "ours", "ours, uncalibrated"
 _COMPARED = ("auc", "gauc", "log_loss")
@@ -83,7 +84,7 @@ def evaluate_ranking(
         embeddings: From the finished towers; None without.
         config: `evaluation`, `ranking` and the seed.
     """
-    from tfrec.training.ranked_rows import ranked_rows
+    from tfrec.inputs.ranked_rows import ranked_rows
 
     train, validation, test = (
         ranked_rows(data, split, config) for split in ("train", "validation", "test")
@@ -124,7 +125,7 @@ def _predict(
     test: RankedRows,
 ) -> Iterator[tuple[str, np.ndarray]]:
     from tfrec.evaluation.ranking_baselines import predict_baselines, read_features
-    from tfrec.training.ranked_rows import chosen_rate
+    from tfrec.inputs.ranked_rows import chosen_rate
 
     yield OURS, scorer.probabilities(test).astype(np.float64)
     if config.ranking.calibration.method != "none":

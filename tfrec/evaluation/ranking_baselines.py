@@ -14,8 +14,8 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.training.ranked_rows import RankedRows
-from tfrec.training.ranking import Embeddings
+from tfrec.inference.embeddings import Embeddings
+from tfrec.inputs.ranked_rows import RankedRows
 
 MAX_ROWS = 300_000
 """Training rows of a baseline; more are sampled with the run's seed."""

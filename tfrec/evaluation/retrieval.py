@@ -29,8 +29,8 @@ from tfrec.schema import Columns
 
 if TYPE_CHECKING:  # reports are shown without loading TensorFlow
     from tfrec.candidates.order import ListOrder
+    from tfrec.inference.embeddings import Embeddings
     from tfrec.training.candidate_lists import CandidateLists
-    from tfrec.training.ranking import Embeddings
 
 Metrics = dict[str, dict[str, float]]
 Intervals = dict[str, dict[str, list[float]]]

@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.data.tabular import FeatureEncoder
 from tfrec.export.signatures import TensorInfo, build_signatures
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.recommender import Recommender
 from tfrec.schema import Columns, Signatures, Tensors
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.recommender import Recommender
 from tfrec.schema import Signatures, Tensors
 

@@ -12,8 +12,8 @@ import tensorflow as tf
 
 from tfrec.config import Ranking
 from tfrec.config.ranking import CLICK
-from tfrec.data.tabular import FeatureEncoder
 from tfrec.features.clock import CLOCK_WIDTH, clock_features
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.models.calibration import Calibrator
 from tfrec.models.cross import Cross
 from tfrec.models.target_attention import HistoryAttention

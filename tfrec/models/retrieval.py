@@ -10,8 +10,8 @@ import keras
 import tensorflow as tf
 
 from tfrec.config import Retrieval
-from tfrec.data.tabular import FeatureEncoder
 from tfrec.encoders.bert import TextEncoder
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.towers.item import ItemTower
 from tfrec.towers.user import UserTower
 

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from tfrec.config import Filters
-from tfrec.data.tabular import FeatureEncoder, encode_frame
+from tfrec.features.tabular import FeatureEncoder, encode_frame
 from tfrec.recommender.changes import Changes
 from tfrec.schema import Columns
 

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.recommender.catalogue import Catalogue, Inputs
 from tfrec.schema import UNKNOWN_INDEX, Tensors
 

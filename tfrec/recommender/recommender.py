@@ -19,7 +19,7 @@ from tfrec.candidates.order import CLICK_LOG_ODDS, ListOrder
 from tfrec.candidates.sources import CandidateSources
 from tfrec.config.candidates import TWO_TOWER
 from tfrec.config.ranking import CLICK
-from tfrec.features.text import build_tokenizer, pack_tokens
+from tfrec.encoders.tokenizer import build_tokenizer, pack_tokens
 from tfrec.features.time_gaps import gap_bucket_tensor, history_gap_tensor
 from tfrec.index.allowed import search_allowed
 from tfrec.index.exact import ItemIndex

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.tabular import FeatureEncoder
 
 
 class FeatureEmbedding(keras.layers.Layer):

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfrec.config.retrieval import ItemSide
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.fusion import build_fusion
 

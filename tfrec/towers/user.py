@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfrec.config.retrieval import UserSide
-from tfrec.data.tabular import FeatureEncoder
+from tfrec.features.tabular import FeatureEncoder
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.history import build_reader
 from tfrec.towers.item import drop_ids

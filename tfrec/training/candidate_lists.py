@@ -19,11 +19,12 @@ from tfrec.candidates.sources import CandidateSources, not_among
 from tfrec.config import Config
 from tfrec.config.candidates import TWO_TOWER
 from tfrec.data.dataset import PreparedData
+from tfrec.inference.embeddings import Embeddings
+from tfrec.inference.pair_scorer import PairScorer
+from tfrec.inputs.ranked_rows import pair_rows
 from tfrec.metrics.retrieval import top_items
 from tfrec.progress import progress_bar
 from tfrec.schema import UNKNOWN_INDEX, Columns
-from tfrec.training.ranked_rows import pair_rows
-from tfrec.training.ranking import Embeddings, PairScorer
 
 _MAX_REQUESTS = 5000
 _BLOCK = 256

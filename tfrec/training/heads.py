@@ -7,9 +7,9 @@ import tensorflow as tf
 
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import ConfigError
+from tfrec.inputs.ranked_rows import NOT_LOGGED, RankedRows
 from tfrec.models.ranking import RankingModel
 from tfrec.schema import Columns
-from tfrec.training.ranked_rows import NOT_LOGGED, RankedRows
 
 _SMALLEST_DEVIATION = 1e-6
 

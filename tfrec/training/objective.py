@@ -14,8 +14,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config import Retrieval
-from tfrec.encoders.buckets import encode_by_length
-from tfrec.features.batches import trim
+from tfrec.encoders.buckets import encode_by_length, trim
+from tfrec.inference.embedder import Embedder, distinct
 from tfrec.losses.adversarial import perturb
 from tfrec.losses.full_softmax import full_softmax
 from tfrec.losses.gradient_cache import cached_encode, seed_states_of
@@ -25,7 +25,6 @@ from tfrec.losses.queue import EmbeddingQueue
 from tfrec.losses.rating import rating_loss
 from tfrec.losses.sampled_softmax import sampled_softmax
 from tfrec.schema import Batch
-from tfrec.training.embedder import Embedder, distinct
 from tfrec.training.negatives import DrawnNegatives
 from tfrec.training.strategy import Replicas
 

@@ -11,8 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config import Pretraining
-from tfrec.encoders.buckets import rows_by_length
-from tfrec.features.batches import trim
+from tfrec.encoders.buckets import rows_by_length, trim
 from tfrec.losses.masked_lm import mask_tokens
 from tfrec.training.loop import History, Run, fit
 

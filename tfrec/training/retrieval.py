@@ -15,14 +15,14 @@ from tqdm import tqdm
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import ConfigError
-from tfrec.features.batches import InputTables, batch_signature, epoch_batches, num_batches
-from tfrec.features.packed import PackedSequences
-from tfrec.features.sequences import cut_sequences
-from tfrec.features.user_rows import UserRows
+from tfrec.inference.embedder import Embedder
+from tfrec.inputs.batches import InputTables, batch_signature, epoch_batches, num_batches
+from tfrec.inputs.packed import PackedSequences
+from tfrec.inputs.sequences import cut_sequences
+from tfrec.inputs.user_rows import UserRows
 from tfrec.metrics.health import OF_RANKING
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.schema import SPLITS, Batch, Columns
-from tfrec.training.embedder import Embedder
 from tfrec.training.loop import History, Run, TrainingError, fit
 from tfrec.training.negatives import KnownPositives, PassedOver, mine
 from tfrec.training.objective import Objective, Totals

@@ -8,10 +8,10 @@ import numpy as np
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
+from tfrec.inference.embedder import Embedder
 from tfrec.metrics.health import HealthReport, measure_health
 from tfrec.metrics.retrieval import recall_at_k, target_ranks, top_items
 from tfrec.schema import Columns
-from tfrec.training.embedder import Embedder
 
 MAX_TARGETS = 4000
 _MAX_LISTS = 1000

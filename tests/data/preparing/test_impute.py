@@ -8,8 +8,8 @@ from sklearn.impute import KNNImputer
 from tfrec.config import Feature, Features
 from tfrec.data.preparing import impute
 from tfrec.data.preparing.impute import fill_interpolated, fill_nearest, list_filled
-from tfrec.data.tabular import encode_frame, filled_column, fit_features
 from tfrec.errors import DataError
+from tfrec.features.tabular import encode_frame, filled_column, fit_features
 
 NAN, INF = float("nan"), float("inf")
 

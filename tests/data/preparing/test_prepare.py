@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 
-from tfrec.data.checking.checks import Findings
+from tfrec.data.parsing.checks import Findings
 from tfrec.errors import DataError
 from tfrec.schema import SPLITS
 

@@ -15,8 +15,8 @@ import polars as pl
 import pytest
 
 from tfrec.config import load_config, parse_config
-from tfrec.data.checking.privacy import pseudonym
 from tfrec.data.dataset import PreparedData
+from tfrec.data.parsing.privacy import pseudonym
 from tfrec.data.preparing.prepare import prepare
 from tfrec.data.preparing.writer import PreparedWriter
 from tfrec.data.reading.sources import read_source

@@ -9,8 +9,8 @@ from tfrec.config import Data
 from tfrec.data.reading import sources
 from tfrec.data.reading.batch import RawBatch
 from tfrec.data.reading.sources import read_source, source_files, table_stamps
-from tfrec.data.shop import Shop
 from tfrec.errors import DataError
+from tfrec.shop import Shop
 
 
 def join(batches) -> pl.DataFrame:

@@ -11,9 +11,9 @@ import numpy as np
 import polars as pl
 
 from tfrec.config import Features
-from tfrec.data.numbers import known_numbers, unscale_numbers
-from tfrec.data.tabular import FeatureEncoder, filled_column
 from tfrec.errors import DataError
+from tfrec.features.numbers import known_numbers, unscale_numbers
+from tfrec.features.tabular import FeatureEncoder, filled_column
 from tfrec.schema import Batch, Columns
 
 # Distances of this many rows at a time, to this many donors, are held: some 90 MB.

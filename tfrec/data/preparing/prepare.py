@@ -16,16 +16,16 @@ from typing import Any
 import polars as pl
 
 from tfrec.config import Config, Data
-from tfrec.data.checking.catalogue import (
+from tfrec.data.parsing.catalogue import (
     add_relations,
     add_strangers,
     items_of_ids,
     type_items,
     type_users,
 )
-from tfrec.data.checking.checks import Findings
-from tfrec.data.checking.privacy import hidden_columns, pseudonymiser
-from tfrec.data.checking.profile import TableProfile
+from tfrec.data.parsing.checks import Findings
+from tfrec.data.parsing.privacy import hidden_columns, pseudonymiser
+from tfrec.data.parsing.profile import TableProfile
 from tfrec.data.preparing.cleaned import CleanShards
 from tfrec.data.preparing.scan import EventScan, RemovedRows
 from tfrec.data.preparing.shards import ShardBuilder

@@ -11,10 +11,10 @@ import numpy as np
 import polars as pl
 
 from tfrec.config import Data
-from tfrec.data.checking.checks import Findings, RowChecks
-from tfrec.data.checking.convert import without
-from tfrec.data.checking.events import type_events
-from tfrec.data.checking.profile import TableProfile
+from tfrec.data.parsing.checks import Findings, RowChecks
+from tfrec.data.parsing.convert import without
+from tfrec.data.parsing.events import type_events
+from tfrec.data.parsing.profile import TableProfile
 from tfrec.data.preparing.spill import Spill, disk_errors
 from tfrec.data.preparing.splits import scramble
 from tfrec.data.reading.batch import RawBatch

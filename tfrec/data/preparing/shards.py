@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from tfrec.config import Config
-from tfrec.data.checking.catalogue import join_text
+from tfrec.data.parsing.catalogue import join_text
 from tfrec.data.preparing.histories import (
     Histories,
     build_contexts,
@@ -23,8 +23,8 @@ from tfrec.data.preparing.leaks import check_leaks, measure_leaks, merge_leaks
 from tfrec.data.preparing.outcomes import find_outcomes
 from tfrec.data.preparing.scan import IdNumbers, RemovedRows
 from tfrec.data.preparing.splits import find_repeated_pairs, is_ordered, split_events, stable_hash
-from tfrec.data.tabular import filled_column
 from tfrec.errors import DataError
+from tfrec.features.tabular import filled_column
 from tfrec.schema import SPLITS, Batch, Columns
 
 _SHORT_HISTORY = 5

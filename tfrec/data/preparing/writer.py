@@ -15,7 +15,7 @@ from tfrec.data.dataset import FORMAT_VERSION, history_arrays, part_paths
 from tfrec.data.preparing.impute import fill_nearest, list_filled
 from tfrec.data.preparing.shards import ShardParts
 from tfrec.data.preparing.spill import disk_errors
-from tfrec.data.tabular import FeatureEncoder, filled_column, fit_features
+from tfrec.features.tabular import FeatureEncoder, filled_column, fit_features
 from tfrec.schema import SPLITS, Batch, Columns
 
 _TRAIN = SPLITS.index("train")

@@ -1,6 +1,6 @@
 """CSV and its kin: tables of cells between delimiters, read in blocks.
 
-Cells stay text; `tfrec.data.checking` gives each column the type of its role, so that a bad cell is
+Cells stay text; `tfrec.data.parsing` gives each column the type of its role, so that a bad cell is
 reported with its row and column instead of an inferred type. A fast parser reads the blocks; where
 it refuses one, the first row that is wrong is looked for.
 """

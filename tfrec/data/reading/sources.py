@@ -17,8 +17,8 @@ from tfrec.config import Data, TableFile, TableFiles
 from tfrec.data.reading import movielens
 from tfrec.data.reading.batch import RawBatch
 from tfrec.data.reading.files import BATCH_ROWS, find_files, frame_batches, read_batches
-from tfrec.data.shop import Shop
 from tfrec.errors import DataError, did_you_mean
+from tfrec.shop import Shop
 
 _TABLES = tuple(TableFiles.model_fields)
 

@@ -15,8 +15,8 @@ import numpy as np
 import polars as pl
 
 from tfrec.config import Config, Data
-from tfrec.data.checking.checks import Findings
-from tfrec.data.checking.privacy import hidden_columns
+from tfrec.data.parsing.checks import Findings
+from tfrec.data.parsing.privacy import hidden_columns
 from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.sources import RawTables, read_source
 from tfrec.data.validation.advice import find_warnings
