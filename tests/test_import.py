@@ -13,14 +13,24 @@ PACKAGE = Path(__file__).parents[1] / "tfrec"
 # From CONTRIBUTING.md, ground first. A module imports from its own floor or from those below.
 FLOORS: list[set[str]] = [
     {"tfrec", "schema", "errors"},  # `tfrec` itself: the version, and names loaded on demand
-    {"environment", "progress", "files", "losses", "metrics", "index", "serving", "shop"},
+    {
+        "environment",
+        "progress",
+        "files",
+        "registry",
+        "losses",
+        "metrics",
+        "index",
+        "serving",
+        "shop",
+    },
     {"config"},
     {"features"},
     {"data"},
-    {"candidates", "autoconfig"},
+    {"candidates", "autoconfig", "inputs"},
     {"encoders"},
     {"towers"},
-    {"models", "inputs"},
+    {"models"},
     {"inference"},
     {"recommender", "training"},
     {"evaluation", "export"},

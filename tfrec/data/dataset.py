@@ -31,7 +31,7 @@ import numpy as np
 import polars as pl
 
 from tfrec.errors import ArtefactError
-from tfrec.features.tabular import FeatureEncoder, encode_frame
+from tfrec.features.tabular import FeatureEncoder, encode_frame, load_feature
 from tfrec.schema import SPLITS, UNKNOWN_INDEX, UNKNOWN_TIME, Columns
 
 FORMAT_VERSION = 4
@@ -283,7 +283,7 @@ class PreparedData:
             if frames[name].height != num_rows:
                 raise ValueError(f"{name}: wanted {num_rows} rows, got {frames[name].height}")
         encoders = {
-            name: [FeatureEncoder(**saved) for saved in meta[f"{name}_features"]]
+            name: [load_feature(saved) for saved in meta[f"{name}_features"]]
             for name in ("items", "users", "context")
         }
         histories: dict[str, Any] = {"kinds": None, "times": None}

@@ -8,6 +8,7 @@ exported graph). Index 0 always stands for "unknown".
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -327,6 +328,11 @@ _COLUMN_TYPES: dict[str, Any] = {
 def filled_column(name: str) -> str:
     """Returns the column that holds the numbers found for what is missing in column `name`."""
     return f"{name}__filled"
+
+
+def load_feature(saved: Mapping[str, Any]) -> FeatureEncoder:
+    """Returns the fitted encoder that `FeatureEncoder.to_dict` wrote."""
+    return FeatureEncoder(**saved)
 
 
 def fit_features(declared: Features, frame: pl.DataFrame) -> list[FeatureEncoder]:

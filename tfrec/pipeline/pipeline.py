@@ -745,41 +745,16 @@ class Pipeline:
             return Embeddings(saved["items"], saved["requests"], float(saved["temperature"]))
 
     def _new_backbone(self) -> Any:
-        from tfrec.encoders.bert import build_backbone
+        from tfrec.models.build import new_backbone
 
-        limits = self.config.text
-        return build_backbone(
-            self.config.encoder.source,
-            vocabulary_size=len(self._vocabulary()),
-            max_tokens=max(limits.max_item_tokens, limits.max_query_tokens),
-            dropout=self.config.encoder.dropout,
-        )
+        return new_backbone(self.config, len(self._vocabulary()))
 
     def _new_retrieval(self, encoder: TextEncoder | None = None) -> RetrievalModel:
-        import keras
-
         from tfrec.encoders.bert import TextEncoder
-        from tfrec.features.time_gaps import NUM_GAP_BUCKETS
-        from tfrec.models.retrieval import RetrievalModel
+        from tfrec.models.build import new_retrieval
 
-        data = self.data
-        policy = keras.config.dtype_policy()
-        if self.config.retrieval.mixed_precision:
-            keras.config.set_dtype_policy("mixed_bfloat16")
-        try:
-            return RetrievalModel(
-                encoder or TextEncoder(self._new_backbone(), self.config.encoder.pooling),
-                num_item_ids=int(data.item_id_rows.max()),
-                num_user_ids=int(data.user_id_rows.max()),
-                item_features=data.item_features,
-                request_features=[*data.user_features, *data.context_features],
-                max_history=data.max_history,
-                config=self.config.retrieval,
-                num_event_kinds=len(data.event_kinds),
-                num_gaps=NUM_GAP_BUCKETS,
-            )
-        finally:
-            keras.config.set_dtype_policy(policy)
+        encoder = encoder or TextEncoder(self._new_backbone(), self.config.encoder.pooling)
+        return new_retrieval(self.config, self.data, encoder)
 
     def _trained_retrieval(self, towers: str, encoder: TextEncoder | None = None) -> RetrievalModel:
         """Reads the towers of a folder; with `encoder` for their own, which equals it."""
@@ -834,23 +809,9 @@ class Pipeline:
         )
 
     def _new_ranking(self) -> RankingModel:
-        from tfrec.inputs.item_statistics import live_statistics
-        from tfrec.models.ranking import RankingModel
+        from tfrec.models.build import new_ranking
 
-        data, settings = self.data, self.config.ranking
-        num_statistics = 0 if settings.item_statistics == "none" else 1
-        statistics = live_statistics(data, self.config)
-        if statistics is not None:
-            num_statistics = len(statistics.names)
-        return RankingModel(
-            data.item_features,
-            [*data.user_features, *data.context_features],
-            settings,
-            num_items=data.num_items,
-            embedding_dim=self.config.retrieval.embedding_dim if self.has_towers else 0,
-            max_history=data.max_history,
-            num_statistics=num_statistics,
-        )
+        return new_ranking(self.config, self.data)
 
     def _trained_ranking(self) -> RankingModel:
         from tfrec.training.checkpoint import load_variables

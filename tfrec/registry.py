@@ -1,0 +1,151 @@
+"""Doors: a `kind:` names a part of ours, one that a package announces, or `package.module:Class`.
+
+A `Door` lists our parts of one kind by name and knows the contract that a part must keep. Parts and
+contracts are named by their place and imported on use, so that the command line and the
+configuration stay light.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from tfrec.errors import ConfigError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Door:
+    """One kind of part that anybody can bring.
+
+    Attributes:
+        noun: What a part is called in messages.
+        contract: ``package.module:Class`` of the base class that parts extend.
+        ours: Name to ``package.module:Class``.
+    """
+
+    noun: str
+    contract: str
+    ours: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def group(self) -> str:
+        """The entry points by which packages announce parts."""
+        return f"tfrec.{self.noun.replace(' ', '_')}"
+
+    @cached_property
+    def announced(self) -> dict[str, str]:
+        """What installed packages announce, name to ``package.module:Class``."""
+        return {entry.name: entry.value for entry in metadata.entry_points(group=self.group)}
+
+    def names(self) -> list[str]:
+        """Lists what may stand without a package: ours first."""
+        return [*self.ours, *(name for name in self.announced if name not in self.ours)]
+
+    def place_of(self, kind: str) -> str:
+        """Returns ``package.module:Class`` of a kind.
+
+        Raises:
+            ValueError: It is neither a known name nor a place.
+        """
+        place = self.ours.get(kind) or self.announced.get(kind)
+        if place is not None:
+            return place
+        module, _, name = kind.partition(":")
+        if name and all(part.isidentifier() for part in (*module.split("."), name)):
+            return kind
+        raise ValueError(
+            f"wanted one of {', '.join(self.names())}, or package.module:Class of your own, got "
+            f"{kind!r}.{did_you_mean(kind, self.names())}"
+        )
+
+    def load(self, kind: str, key: str) -> type[Any]:
+        """Imports a part and checks that it keeps the contract.
+
+        Args:
+            kind: Name or place.
+            key: Of the configuration, for messages.
+
+        Raises:
+            ConfigError: It cannot be imported, or is no class that keeps the contract.
+        """
+        try:
+            place = self.place_of(kind)
+        except ValueError as error:
+            raise ConfigError(f"{key}: {error}") from None
+        part, contract = _import(place, key), _import(self.contract, key)
+        if not isinstance(part, type) or not issubclass(part, contract):
+            came = "a class that does not" if isinstance(part, type) else repr(part)
+            raise ConfigError(
+                f"{key}: {place}: wanted a {self.noun}, a class that extends {self.contract}, got "
+                f"{came}."
+            )
+        lacking = sorted(getattr(part, "__abstractmethods__", ()))
+        if lacking:
+            raise ConfigError(f"{key}: {place}: the {self.noun} lacks {', '.join(lacking)}.")
+        return part
+
+    def make(self, kind: str, key: str, options: Mapping[str, Any], **given: Any) -> Any:
+        """Makes a part.
+
+        Args:
+            kind: Name or place.
+            key: Of the configuration, for messages.
+            options: What the configuration says beside the kind.
+            given: What every part of this kind is made with.
+
+        Raises:
+            ConfigError: As `load`; or an option is unknown, missing or refused.
+        """
+        part = self.load(kind, key)
+        parameters = inspect.signature(part).parameters.values()
+        named = {
+            p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        }
+        known = [name for name in named if name not in given]
+        for name in options:
+            if name not in known:
+                raise ConfigError(
+                    f"{key}: {kind}: unknown option {name!r}.{did_you_mean(name, known)} "
+                    f"Known here: {', '.join(known) or 'none'}."
+                )
+        for name in known:
+            if named[name].default is inspect.Parameter.empty and name not in options:
+                raise ConfigError(f"{key}: {kind}: the option {name!r} is missing.")
+        try:
+            return part(**given, **options)
+        except (TypeError, ValueError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise ConfigError(f"{key}: {kind}: {reason}") from error
+
+    def stamp(self, kind: str) -> str | None:
+        """Tells one state of somebody else's part from another; None for ours.
+
+        It is a hash of the file that holds the part, so that a stage runs again after an edit.
+        """
+        if kind in self.ours:
+            return None
+        module = self.place_of(kind).partition(":")[0]
+        try:
+            spec = importlib.util.find_spec(module)
+        except ImportError:
+            return None
+        if spec is None or spec.origin is None:
+            return None
+        return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
+
+
+def _import(place: str, key: str) -> Any:
+    module, _, name = place.partition(":")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except Exception as error:  # a module of somebody else raises whatever it raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{key}: {place}: cannot be imported: {reason}") from error
