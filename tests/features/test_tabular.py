@@ -88,7 +88,7 @@ def test_encode_tensor_in_graph_equals_encode_column(
 ):
     import tensorflow as tf
 
-    from tfrec.recommender.reading import lookup_table
+    from tfrec.recommender.lookup import lookup_table
 
     vocabulary = encoder.vocabulary
     table = lookup_table(vocabulary, range(1, len(vocabulary) + 1)) if vocabulary else None
@@ -141,7 +141,7 @@ def test_encode_tensor_of_number_that_is_not_finite_is_unknown(bad: float):
 def test_lookup_without_vocabulary_knows_nothing():
     import tensorflow as tf
 
-    from tfrec.recommender.reading import lookup_table
+    from tfrec.recommender.lookup import lookup_table
 
     encoder = FeatureEncoder("c", "category")
     served = encoder.encode_tensor(tf.constant(["", "a"]), lookup_table([], []))
@@ -452,7 +452,7 @@ def draw_texts(seed: int, count: int = 300) -> list[str | None]:
 def encode_request(encoder: FeatureEncoder, values: list) -> np.ndarray:
     import tensorflow as tf
 
-    from tfrec.recommender.reading import category_lookups
+    from tfrec.recommender.request_reader import category_lookups
 
     table = category_lookups([encoder]).get(encoder.name)
     graph = tf.function(lambda x: encoder.encode_tensor(x, table))
@@ -504,7 +504,7 @@ def test_date_keeps_its_minutes_in_the_graph():
 def test_exported_graph_keeps_all_that_was_learned(tmp_path: Path):
     import tensorflow as tf
 
-    from tfrec.recommender.reading import category_lookups
+    from tfrec.recommender.request_reader import category_lookups
 
     options = {
         "n": {"type": "number", "scale": "log", "clip": "quantile", "missing": "median"},

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
+from tfrec.registry import INDEXES
 
 
 class Text(Section):
@@ -51,9 +52,12 @@ class Encoder(Section):
 class Index(Section):
     """Search for the nearest items."""
 
-    kind: Literal["scann", "portable", "exact"] = "scann"
+    kind: str = "scann"
     """``scann``: with ScaNN's operations, which a server must have. ``portable``: an inverted file
-    of TensorFlow's own operations. ``exact``: every item is scored."""
+    of TensorFlow's own operations. ``exact``: every item is scored. Or ``package.module:Class`` of
+    your own."""
+    options: dict[str, Any] = {}
+    """Of an index of your own."""
     candidates: PositiveInt = 200
     """Items that retrieval hands to the ranking model."""
     min_recall: Fraction = 0.95
@@ -61,6 +65,16 @@ class Index(Section):
     precision: Literal["float32", "float16", "int8"] = "float32"
     """What item embeddings are kept in, by the index and beside it. ``int8`` has a scale for each
     item. ScaNN's own copy stays float32."""
+
+    @model_validator(mode="after")
+    def _check_kind(self) -> Index:
+        try:
+            INDEXES.place_of(self.kind)
+        except ValueError as error:
+            raise ValueError(f"`kind`: {error}") from None
+        if self.options and self.kind in INDEXES.ours:
+            raise ValueError(f"`options` are for an index of your own, not for {self.kind}")
+        return self
 
 
 class ItemKnn(Section):

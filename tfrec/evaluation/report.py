@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tfrec.evaluation.ranking import UNCALIBRATED, Predictions, RankingReport
-from tfrec.evaluation.retrieval import FUSED, OURS, RERANKED, RetrievalReport
+from tfrec.evaluation.retrieval import EXPORTED, FUSED, OURS, RERANKED, RetrievalReport
 from tfrec.metrics.calibration import reliability_curve
 from tfrec.metrics.decisions import precision_recall_points, roc_points
 
@@ -23,6 +23,7 @@ MODELS = (
     OURS,
     FUSED,
     RERANKED,
+    EXPORTED,
     UNCALIBRATED,
     "popularity",
     "recent_popularity",
@@ -256,7 +257,9 @@ def _difference_table(report: RetrievalReport) -> list[str]:
 
 
 def _slice_table(report: RetrievalReport) -> list[str]:
-    models = [model for model in (OURS, RERANKED, "popularity") if model in report.targets]
+    models = [
+        model for model in (OURS, RERANKED, EXPORTED, "popularity") if model in report.targets
+    ]
     names = [f"{metric}_at_{report.k}" for metric in ("recall", "ndcg")]
     heads = ["slice", "targets", *(f"{name}, {model}" for name in names for model in models)]
     rows = []
@@ -335,7 +338,7 @@ def _draw_intervals(path: Path, report: RetrievalReport) -> None:
     figure = Figure(figsize=(6, 0.4 * len(models) + 1), layout="constrained")
     axes = figure.subplots()
     for number, model in enumerate(models):
-        color = "tab:orange" if model in (OURS, RERANKED) else "tab:blue"
+        color = "tab:orange" if model in (OURS, RERANKED, EXPORTED) else "tab:blue"
         low_high = report.intervals.get("targets", {}).get(model, {}).get(name)
         if low_high:
             axes.plot(low_high, [number, number], color=color, linewidth=2)

@@ -28,9 +28,8 @@ from tfrec.progress import progress_bar
 from tfrec.schema import Columns
 
 if TYPE_CHECKING:  # reports are shown without loading TensorFlow
-    from tfrec.candidates.order import ListOrder
     from tfrec.inference.embeddings import Embeddings
-    from tfrec.training.candidate_lists import CandidateLists
+    from tfrec.recommender.candidate_lists import CandidateLists
 
 Metrics = dict[str, dict[str, float]]
 Intervals = dict[str, dict[str, list[float]]]
@@ -38,7 +37,7 @@ Intervals = dict[str, dict[str, list[float]]]
 Values = dict[str, dict[str, np.ndarray]]
 
 OURS = "ours"
-FUSED, RERANKED = "ours, fused", "ours, re-ranked"
+FUSED, RERANKED, EXPORTED = "ours, fused", "ours, re-ranked", "ours, as exported"
 
 
 @dataclass(frozen=True)
@@ -74,12 +73,12 @@ class TwoStages:
     """Where recommended lists come from.
 
     Attributes:
-        lists: Finds the candidates of requests.
-        order: What they are sorted by.
+        exact: The whole recommender with exact search, without filters and caps.
+        exported: The same as it is exported: with its index, filters, caps and precision.
     """
 
-    lists: CandidateLists
-    order: ListOrder
+    exact: CandidateLists
+    exported: CandidateLists | None = None
 
 
 @dataclass(frozen=True)
@@ -124,14 +123,14 @@ def evaluate_retrieval(
         embeddings: From the finished towers: the catalogue is embedded once, before.
         oracle: Truth of generated data.
         config: `evaluation` and the seed.
-        stages: Candidates and their order; with them the lists of both stages are measured too.
+        stages: The whole recommender; with it the lists of both stages are measured too.
         split: Whose targets are measured; ``validation`` serves to choose settings.
 
     Returns:
         The report and the ranks behind it. Models: ``ours`` (the towers), ``ours, fused`` (with
-        several sources of candidates, their fused list), ``ours, re-ranked`` (what is recommended),
-        ``popularity``, the baselines of `evaluation.baselines`, ``random`` and, with an oracle,
-        ``oracle``.
+        several sources of candidates, their fused list), ``ours, re-ranked`` (the whole recommender
+        with exact search), ``ours, as exported`` (with all that its export does), ``popularity``,
+        the baselines of `evaluation.baselines`, ``random`` and, with an oracle, ``oracle``.
     """
     tests = read_requests(data, config, split)
     k = min(config.evaluation.k)
@@ -158,22 +157,30 @@ def evaluate_retrieval(
             block_size=rows_per_block(data.num_items),
         )
         if name == OURS and stages is not None:
-            from tfrec.evaluation.two_stages import rank_candidates
-
-            fused, ordered = rank_candidates(
-                stages.lists,
-                stages.order,
-                contexts=tests.contexts,
-                request=tests.request,
-                target=tests.target,
-                num_items=data.num_items,
-                k=k,
-            )
-            if stages.lists.is_fused:
-                ranked[FUSED] = fused
-            ranked[RERANKED] = ordered
+            ranked |= _rank_lists(stages, tests, data.num_items, k)
     report = _summarise(data, embeddings, config, tests, ranked, notes)
     return report, RankedTargets(tests, {name: found.ranks for name, found in ranked.items()})
+
+
+def _rank_lists(
+    stages: TwoStages, tests: MeasuredRequests, num_items: int, k: int
+) -> dict[str, Ranked]:
+    """Ranks the targets in the lists of the whole recommender."""
+    from tfrec.evaluation.two_stages import rank_candidates
+
+    asked: dict[str, Any] = {
+        "contexts": tests.contexts,
+        "request": tests.request,
+        "target": tests.target,
+        "num_items": num_items,
+        "k": k,
+    }
+    fused, ordered = rank_candidates(stages.exact, **asked)
+    ranked = {FUSED: fused} if stages.exact.is_fused else {}
+    ranked[RERANKED] = ordered
+    if stages.exported is not None:
+        _, ranked[EXPORTED] = rank_candidates(stages.exported, **asked)
+    return ranked
 
 
 def read_requests(data: PreparedData, config: Config, split: str = "test") -> MeasuredRequests:

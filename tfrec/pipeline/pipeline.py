@@ -42,9 +42,9 @@ if TYPE_CHECKING:
     from tfrec.inputs.ranked_rows import RankedRows
     from tfrec.models.ranking import RankingModel
     from tfrec.models.retrieval import RetrievalModel
-    from tfrec.recommender import Recommender
+    from tfrec.recommender import Catalogue, Inputs, Recommender
+    from tfrec.recommender.candidate_lists import CandidateLists
     from tfrec.recommender.changes import Changes
-    from tfrec.training.candidate_lists import CandidateLists
     from tfrec.training.loop import History
     from tfrec.training.strategy import Replicas
 
@@ -138,42 +138,37 @@ class Pipeline:
         """The prepared data set."""
         return PreparedData.load(self.folder / "prepare")
 
-    def recommender(self, index: str = "index") -> Recommender:
+    def recommender(self, index: str = "index", changes: Changes | None = None) -> Recommender:
         """Builds the trained two-stage recommender in memory, as it is exported.
 
         Args:
             index: Folder of its index, within that of the run.
+            changes: Of its catalogue; by default those that there are.
         """
         from tfrec.index.build import load_index
         from tfrec.index.delta import DeltaIndex
-        from tfrec.recommender import Catalogue, Inputs, Recommender
+        from tfrec.recommender import Recommender
         from tfrec.recommender.catalogue import changed_catalogue, item_filters
 
-        data, config, changes = self.data, self.config, self.changes()
+        data, config = self.data, self.config
+        changes = self.changes() if changes is None else changes
         embeddings = self._embeddings()
         has_towers = embeddings is not None
-        retrieval = own_towers = ranked = None
+        retrieval = own_towers = None
         if has_towers:
             retrieval = self._trained_retrieval(self._retrieving)
             if self._ranking != self._retrieving:
                 own_towers = self._trained_retrieval(self._ranking, retrieval.encoder)
-                ranked = self._embeddings(self._ranking)
             if config.export.encoder == "int8":
                 retrieval.encoder.to_int8()
         searched = None
         if has_towers:
-            searched = load_index(self._index_folder(index))
+            is_changed = bool(changes.number)
+            folder = self._index_folder(index) if is_changed else self.folder / index
+            searched = load_index(folder)
             if len(added := self._embeddings_of_all(changes)[1 + searched.num_items :]):
                 searched = DeltaIndex(searched, added)
-        catalogue = Catalogue(
-            item_ids=data.items[Columns.ITEM_ID].to_list(),
-            item_id_rows=data.item_id_rows,
-            item_inputs=data.item_inputs,
-            user_ids=data.users[Columns.USER_ID].to_list(),
-            user_id_rows=data.user_id_rows,
-            item_embeddings=None if embeddings is None else embeddings.items,
-            ranked_embeddings=None if ranked is None else ranked.items,
-        )
+        catalogue = self._catalogue()
         items = data.items
         if changes.number:
             items = pl.concat([data.items, changes.items], how="diagonal_relaxed")
@@ -184,13 +179,7 @@ class Pipeline:
             self._trained_ranking(),
             searched,
             catalogue,
-            Inputs(
-                user_text=config.data.users.text,
-                request_features=[*data.user_features, *data.context_features],
-                item_text=config.data.items.text,
-                item_features=data.item_features,
-                event_kinds=data.event_kinds,
-            ),
+            self._inputs(),
             vocabulary=self._vocabulary() if has_towers else [],
             max_item_tokens=config.text.max_item_tokens,
             max_query_tokens=config.text.max_query_tokens,
@@ -219,6 +208,11 @@ class Pipeline:
             changes = Changes.load(self.changes_folder)
             if changes.model == model:
                 return changes
+        return self._no_changes(model)
+
+    def _no_changes(self, model: str) -> Changes:
+        from tfrec.recommender.changes import Changes
+
         dim = self.config.retrieval.embedding_dim
         nothing = np.zeros((0, dim), np.float32)
         ranked = nothing if self._ranking != self._retrieving else None
@@ -366,14 +360,17 @@ class Pipeline:
         )
         evaluation = stage(
             "evaluation",
-            order.name if self.has_towers else ranking.name,
+            f"{order.name} {index.name}" if self.has_towers else ranking.name,
             self._evaluate,
             config.evaluation,
+            config.filters,
+            config.export.encoder,
+            config.export.k,
             config.name,
         )
         export = stage(
             "export",
-            f"{evaluation.name} {index.name}" if self.has_towers else evaluation.name,
+            evaluation.name,
             self._export,
             config.export,
             config.filters,
@@ -381,7 +378,7 @@ class Pipeline:
             is_complete=self._is_exported,
         )
         if self.has_towers:
-            return [prepare, *towers, candidates, ranking, order, evaluation, index, export]
+            return [prepare, *towers, candidates, ranking, order, index, evaluation, export]
         return [prepare, ranking, evaluation, export]
 
     def _prepare(self, folder: Path) -> None:
@@ -540,24 +537,24 @@ class Pipeline:
         return teacher._pair_scorer().logits
 
     def _build_candidates(self, folder: Path) -> None:
-        from tfrec.candidates.tables import build_tables, save_tables
+        from tfrec.candidates.build import build_sources, save_arrays
+        from tfrec.candidates.source import SourceData
         from tfrec.encoders.tokenizer import special_tokens
 
         vocabulary = self._vocabulary()
-        tables = build_tables(
+        known = SourceData(
             self.data,
             np.load(self.folder / "tokens" / "items.npy"),
             num_tokens=len(vocabulary),
             first_word=special_tokens(vocabulary)[1],
-            config=self.config.candidates,
         )
-        save_tables(folder / "tables.npz", tables)
+        save_arrays(folder / "tables.npz", build_sources(self.config.candidates, known))
 
     def _learn_order(self, folder: Path) -> None:
-        from tfrec.training.candidate_lists import learn_order
+        from tfrec.training.list_order import learn_order
 
         self._start_tensorflow()
-        lists = self._candidate_lists()
+        lists = self._exact_lists()
         _write_json(folder / "order.json", asdict(learn_order(lists, self.data, self.config)))
 
     def _evaluate(self, folder: Path) -> None:
@@ -571,7 +568,7 @@ class Pipeline:
         retrieval = None
         if embeddings is not None:
             oracle = read_oracle(config.data, config.seed)
-            stages = TwoStages(self._candidate_lists(), self._order())
+            stages = TwoStages(self._exact_lists(self._order()), self._exported_lists())
             retrieval, ranked = evaluate_retrieval(data, embeddings, oracle, config, stages)
             write_ranks(folder, data, ranked)
         ranking, predictions = evaluate_ranking(data, self._pair_scorer(), embeddings, config)
@@ -615,6 +612,7 @@ class Pipeline:
                 k=settings.candidates,
                 min_recall=settings.min_recall,
                 precision=settings.precision,
+                options=settings.options if kind == settings.kind else {},
             )
             save_index(place, index, report)
 
@@ -779,12 +777,11 @@ class Pipeline:
         )
 
     def _sources(self) -> CandidateSources:
-        from tfrec.candidates.sources import CandidateSources
-        from tfrec.candidates.tables import load_tables
+        from tfrec.candidates.build import load_arrays, loaded_sources
 
-        return CandidateSources(
-            load_tables(self.folder / "candidates" / "tables.npz"),
+        return loaded_sources(
             self.config.candidates,
+            load_arrays(self.folder / "candidates" / "tables.npz"),
             min(self.config.index.candidates, self.data.num_items),
         )
 
@@ -793,19 +790,93 @@ class Pipeline:
 
         return ListOrder(**_read_json(self.folder / "order" / "order.json"))
 
-    def _candidate_lists(self) -> CandidateLists:
-        from tfrec.encoders.tokenizer import build_tokenizer, pack_tokens
-        from tfrec.training.candidate_lists import CandidateLists
+    def _exact_lists(self, order: ListOrder | None = None) -> CandidateLists:
+        """The whole recommender with exact search, on requests of the prepared data."""
+        from tfrec.candidates.order import given_order
+        from tfrec.index import ExactIndex
+        from tfrec.recommender import Recommender
+        from tfrec.recommender.recommender import order_names
 
-        embeddings, tokenizer = self._embeddings(), build_tokenizer(self._vocabulary())
+        embeddings, ranked, sources = self._embeddings(), self._own_embeddings(), self._sources()
         assert embeddings is not None  # the stages are part of runs with towers only
-        return CandidateLists(
+        retrieval = self._trained_retrieval(self._retrieving)
+        own = None if ranked is None else self._trained_retrieval(self._ranking, retrieval.encoder)
+        recommender = Recommender(
+            retrieval,
+            self._trained_ranking(),
+            ExactIndex(embeddings.items[1:]),
+            self._catalogue(),
+            self._inputs(),
+            vocabulary=self._vocabulary(),
+            max_item_tokens=self.config.text.max_item_tokens,
+            max_query_tokens=self.config.text.max_query_tokens,
+            ranking_towers=own,
+            sources=sources,
+            order=order or given_order(order_names(sources), 1.0),
+            k=min(self.config.index.candidates, self.data.num_items),
+        )
+        return self._lists(recommender, self.config.evaluation.remove_seen, is_compressed=False)
+
+    def _exported_lists(self) -> CandidateLists:
+        """The recommender as it is exported, on requests of the prepared data."""
+        config = self.config
+        recommender = self.recommender(changes=self._no_changes(""))
+        is_compressed = config.index.precision != "float32" or config.export.encoder != "float32"
+        return self._lists(recommender, leave_out_history=True, is_compressed=is_compressed)
+
+    def _lists(
+        self, recommender: Recommender, leave_out_history: bool, is_compressed: bool
+    ) -> CandidateLists:
+        from tfrec.inputs.item_statistics import live_statistics
+        from tfrec.recommender.candidate_lists import CandidateLists
+        from tfrec.recommender.prepared_requests import PreparedRequests
+
+        embeddings = self._embeddings()
+        assert embeddings is not None  # there are towers
+        requests = PreparedRequests(
             self.data,
-            embeddings,
-            self._sources(),
-            lambda texts: pack_tokens(tokenizer, texts, self.config.text.max_query_tokens),
-            self._pair_scorer(),
-            remove_seen=self.config.evaluation.remove_seen,
+            self._tables(),
+            embeddings=None if is_compressed else embeddings,
+            ranked_embeddings=None if is_compressed else self._own_embeddings(),
+            tokenize=recommender.reader.tokenize_query,
+            leave_out_history=leave_out_history,
+        )
+        return CandidateLists(
+            recommender,
+            requests,
+            temperature=embeddings.temperature,
+            statistics=live_statistics(self.data, self.config),
+        )
+
+    def _own_embeddings(self) -> Embeddings | None:
+        """What the ranking model's own towers say; None where it has none."""
+        return self._embeddings(self._ranking) if self._ranking != self._retrieving else None
+
+    def _catalogue(self) -> Catalogue:
+        """Items and users of the training, before any filter."""
+        from tfrec.recommender import Catalogue
+
+        data, embeddings, ranked = self.data, self._embeddings(), self._own_embeddings()
+        return Catalogue(
+            item_ids=data.items[Columns.ITEM_ID].to_list(),
+            item_id_rows=data.item_id_rows,
+            item_inputs=data.item_inputs,
+            user_ids=data.users[Columns.USER_ID].to_list(),
+            user_id_rows=data.user_id_rows,
+            item_embeddings=None if embeddings is None else embeddings.items,
+            ranked_embeddings=None if ranked is None else ranked.items,
+        )
+
+    def _inputs(self) -> Inputs:
+        from tfrec.recommender import Inputs
+
+        data, columns = self.data, self.config.data
+        return Inputs(
+            user_text=columns.users.text,
+            request_features=[*data.user_features, *data.context_features],
+            item_text=columns.items.text,
+            item_features=data.item_features,
+            event_kinds=data.event_kinds,
         )
 
     def _new_ranking(self) -> RankingModel:
