@@ -61,8 +61,9 @@ class Door:
         module, _, name = kind.partition(":")
         if name and all(part.isidentifier() for part in (*module.split("."), name)):
             return kind
+        named = f"one of {', '.join(self.names())}, or " if self.names() else ""
         raise ValueError(
-            f"wanted one of {', '.join(self.names())}, or package.module:Class of your own, got "
+            f"wanted {named}package.module:Class of your own, got "
             f"{kind!r}.{did_you_mean(kind, self.names())}"
         )
 
@@ -149,3 +150,33 @@ def _import(place: str, key: str) -> Any:
     except Exception as error:  # a module of somebody else raises whatever it raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{key}: {place}: cannot be imported: {reason}") from error
+
+
+FUSIONS = Door(
+    "fusion",
+    "tfrec.towers.fusion:Fusion",
+    {
+        "sum": "tfrec.towers.fusion:SumFusion",
+        "concat": "tfrec.towers.fusion:ConcatFusion",
+        "gate": "tfrec.towers.fusion:GateFusion",
+    },
+)
+
+HISTORY_READERS = Door(
+    "history reader",
+    "tfrec.towers.history:HistoryReader",
+    {
+        "transformer": "tfrec.towers.transformer:TransformerReader",
+        "attention": "tfrec.towers.history:AttentionReader",
+        "mean": "tfrec.towers.history:MeanReader",
+        "none": "tfrec.towers.history:NoHistory",
+    },
+)
+
+TEXT_ENCODERS = Door(
+    "text encoder",
+    "tfrec.encoders.text_encoder:TextEncoder",
+    {"bert": "tfrec.encoders.bert:BertEncoder"},
+)
+
+TOWER_PARTS = Door("tower part", "tfrec.towers.part:TowerPart")

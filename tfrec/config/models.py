@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
+from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
+from tfrec.registry import TEXT_ENCODERS, Door
 
 
 class Text(Section):
@@ -27,8 +28,13 @@ class Pretraining(Section):
     checkpoint_every: PositiveInt = 50
 
 
-class Encoder(Section):
-    """The BERT encoder."""
+class Encoder(PartSection):
+    """The text encoder."""
+
+    door: ClassVar[Door] = TEXT_ENCODERS
+
+    kind: str = "bert"
+    """Our BERT, or a `TextEncoder` of your own. That has no masked-LM pre-training."""
 
     source: str = "tiny"
     """A size (nano, tiny, mini, small, medium, base: weights from scratch), a keras-nlp preset
@@ -46,6 +52,18 @@ class Encoder(Section):
     """How the last layer's token vectors become one: their mean, the first token's, or a mean
     weighted by learned attention (which a frozen encoder does not learn)."""
     pretraining: Pretraining = Pretraining()
+
+    @model_validator(mode="after")
+    def _check_bert(self) -> Encoder:
+        names = ["source", "dropout", "trained_layers", "lora_rank", "pooling", "pretraining"]
+        if not self.is_ours and (of_bert := self.changed(names)):
+            raise ValueError(f"`{of_bert[0]}` goes with `kind: bert`, got kind {self.kind!r}")
+        if not self.is_ours and self.adaptation not in ("frozen", "full"):
+            raise ValueError(
+                f"`adaptation`: wanted frozen or full with kind {self.kind!r}, got "
+                f"{self.adaptation}, which goes with `kind: bert`"
+            )
+        return self
 
 
 class Index(Section):

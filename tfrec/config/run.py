@@ -47,6 +47,14 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_encoder(self) -> Config:
+        if self.export.encoder == "int8" and not self.encoder.is_ours:
+            raise ValueError(
+                f"`export.encoder: int8` goes with `encoder.kind: bert`, got {self.encoder.kind!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_filters(self) -> Config:
         filters, features = self.filters, self.data.items.features
         categories, numbers = ("category", "category_list"), ("number",)

@@ -212,11 +212,10 @@ def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
         history_meaning += (
             f"The last {retrieval.max_history} shape the answer, all are left out of it."
         )
-        reads = retrieval.history
         optional += [
-            *(_HISTORY_KIND if reads.event_kinds else ()),
-            *(_HISTORY_TIMES if reads.time_gaps else ()),
-            *([_TIME] if reads.time_gaps or has_clock else []),
+            *(_HISTORY_KIND if retrieval.reads_event_kinds else ()),
+            *(_HISTORY_TIMES if retrieval.reads_time_gaps else ()),
+            *([_TIME] if retrieval.reads_time_gaps or has_clock else []),
             TensorInfo(Tensors.QUERY, "string", [None], "Search text; '' for none.", ""),
             *(
                 TensorInfo(column, "string", [None], f"User text {column!r}.", "")

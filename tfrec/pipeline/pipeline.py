@@ -34,7 +34,7 @@ from tfrec.schema import Columns, ExportFiles
 if TYPE_CHECKING:
     from tfrec.candidates.order import ListOrder
     from tfrec.candidates.sources import CandidateSources
-    from tfrec.encoders.bert import TextEncoder
+    from tfrec.encoders.text_encoder import TextEncoder
     from tfrec.inference.embedder import Embedder
     from tfrec.inference.embeddings import Embeddings
     from tfrec.inference.pair_scorer import PairScorer
@@ -334,6 +334,8 @@ class Pipeline:
                 "pretraining",
                 "tokens",
                 self._pretrain,
+                encoder.kind,
+                encoder.options,
                 encoder.source,
                 encoder.dropout,
                 encoder.pretraining,
@@ -418,8 +420,12 @@ class Pipeline:
     def _pretrain(self, folder: Path) -> None:
         from tfrec.encoders.tokenizer import special_tokens
         from tfrec.training.checkpoint import save_variables
+        from tfrec.training.loop import History
         from tfrec.training.pretraining import pretrain
 
+        if self.config.encoder.kind != "bert":  # only BERT is pre-trained
+            _write_history(folder, History())
+            return
         self._start_tensorflow()
         backbone = self._new_backbone()
         mask_token_id, num_special = special_tokens(self._vocabulary())
@@ -447,8 +453,9 @@ class Pipeline:
         self._start_tensorflow()
         data, settings = self.data, self.config.encoder
         model = self._new_retrieval()
-        backbone_weights = self.folder / "pretraining" / "backbone.npz"
-        load_variables(backbone_weights, model.encoder.backbone.variables)
+        if settings.kind == "bert":
+            backbone_weights = self.folder / "pretraining" / "backbone.npz"
+            load_variables(backbone_weights, model.encoder.backbone.variables)
         adapt(model.encoder, settings.adaptation, settings.trained_layers, settings.lora_rank)
         tables = self._tables()
         history = train_retrieval(
@@ -750,10 +757,9 @@ class Pipeline:
         return new_backbone(self.config, len(self._vocabulary()))
 
     def _new_retrieval(self, encoder: TextEncoder | None = None) -> RetrievalModel:
-        from tfrec.encoders.bert import TextEncoder
-        from tfrec.models.build import new_retrieval
+        from tfrec.models.build import new_encoder, new_retrieval
 
-        encoder = encoder or TextEncoder(self._new_backbone(), self.config.encoder.pooling)
+        encoder = encoder or new_encoder(self.config, len(self._vocabulary()))
         return new_retrieval(self.config, self.data, encoder)
 
     def _trained_retrieval(self, towers: str, encoder: TextEncoder | None = None) -> RetrievalModel:

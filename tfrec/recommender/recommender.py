@@ -427,10 +427,9 @@ class Recommender(keras.layers.Layer):
             return last_values(values, history, length)
 
         events = {Batch.HISTORY: pick(history)}
-        settings = self._towers.history
-        if settings.event_kinds:
+        if self._towers.reads_event_kinds:
             events[Batch.HISTORY_KIND] = pick(self.reader.event_kinds(request))
-        if settings.time_gaps:
+        if self._towers.reads_time_gaps:
             times = pick(request[Tensors.HISTORY_TIME])
             events[Batch.HISTORY_GAP] = history_gap_tensor(times)
             events[Batch.LAST_GAP] = gap_bucket_tensor(times[:, -1], request[Tensors.TIME])
