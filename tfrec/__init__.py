@@ -24,7 +24,9 @@ _HOMES = {
     "Recommender": "tfrec.recommender",
     "SavedRecommender": "tfrec.serving.saved_recommender",
     "Shop": "tfrec.shop",
+    "Ranker": "tfrec.models.two_tower",
     "TfrecError": "tfrec.errors",
+    "TwoTower": "tfrec.models.two_tower",
     "guess_config": "tfrec.autoconfig",
     "validate": "tfrec.data.validation.validate",
 }
