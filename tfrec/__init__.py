@@ -24,7 +24,7 @@ _HOMES = {
     "Recommender": "tfrec.recommender",
     "SavedRecommender": "tfrec.serving.saved_recommender",
     "Shop": "tfrec.shop",
-    "Ranker": "tfrec.models.two_tower",
+    "Ranker": "tfrec.models.ranker",
     "TfrecError": "tfrec.errors",
     "TwoTower": "tfrec.models.two_tower",
     "guess_config": "tfrec.autoconfig",

@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_recommenders as tfrs
 
-from tfrec.models.two_tower import Ranker, TwoTower
+from tfrec.models.ranker import Ranker
+from tfrec.models.two_tower import TwoTower
 
 USERS = [f"u{n}" for n in range(12)]
 ITEMS = [f"i{n}" for n in range(30)]
