@@ -26,7 +26,9 @@ _HOMES = {
     "Shop": "tfrec.shop",
     "Ranker": "tfrec.models.ranker",
     "TfrecError": "tfrec.errors",
+    "TwoStage": "tfrec.recommender.two_stage",
     "TwoTower": "tfrec.models.two_tower",
+    "export_two_stage": "tfrec.export.two_stage",
     "guess_config": "tfrec.autoconfig",
     "validate": "tfrec.data.validation.validate",
 }

@@ -404,6 +404,7 @@ def test_failed_export_leaves_earlier_versions_and_no_leftovers(run, recommender
     with pytest.raises(ExportError, match="does not load"):
         export_model(
             recommender,
+            build_signatures(recommender),
             run.version.parent,
             replay_requests(run.pipeline.data, run.pipeline.config, recommender),
             run.pipeline.data.items.select("item_id", "title"),
@@ -422,7 +423,9 @@ def test_export_of_the_same_model_keeps_the_version_and_sweeps_dead_leftovers(ru
     alive.mkdir()
     fingerprint = json.loads((run.version / "manifest.json").read_text())["fingerprint"]
     try:
-        kept = export_model(recommender, models, {}, pl.DataFrame(), {"fingerprint": fingerprint})
+        kept = export_model(
+            recommender, [], models, {}, pl.DataFrame(), {"fingerprint": fingerprint}
+        )
         assert kept == run.version
         assert not dead.exists()
         assert alive.exists()

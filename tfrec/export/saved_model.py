@@ -22,9 +22,8 @@ import tensorflow as tf
 
 from tfrec.errors import ExportError
 from tfrec.export.servers import CORE, Operations, servers
-from tfrec.export.signatures import Signature, build_signatures
+from tfrec.export.signatures import Signature
 from tfrec.export.warmup import write_warmup
-from tfrec.recommender import Recommender
 from tfrec.schema import ExportFiles, Signatures, Tensors
 
 TOLERANCE = 1e-4
@@ -36,7 +35,8 @@ Requests = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def export_model(
-    recommender: Recommender,
+    model: keras.Layer,
+    signatures: list[Signature],
     model_folder: Path,
     requests: Requests,
     titles: pl.DataFrame,
@@ -49,13 +49,15 @@ def export_model(
     Returns:
         The version's folder.
     """
-    with staged_export(recommender, model_folder, requests, titles, manifest) as publish:
+    exported = staged_export(model, signatures, model_folder, requests, titles, manifest)
+    with exported as publish:
         return publish()
 
 
 @contextmanager
 def staged_export(
-    recommender: Recommender,
+    model: keras.Layer,
+    signatures: list[Signature],
     model_folder: Path,
     requests: Requests,
     titles: pl.DataFrame,
@@ -67,7 +69,8 @@ def staged_export(
     so an interrupted or failed export leaves the earlier versions and nothing else.
 
     Args:
-        recommender: The model in memory.
+        model: The model in memory, which holds all that the signatures read.
+        signatures: Its entry points, `recommend` among them.
         model_folder: Folder of the model's versions.
         requests: Signature to its input arrays; replayed for verification.
         titles: item_id and title, for people who look at answers.
@@ -88,8 +91,7 @@ def staged_export(
         return
     beside = Path(tempfile.mkdtemp(prefix=f".writing-{os.getpid()}-", dir=model_folder))
     try:
-        signatures = build_signatures(recommender)
-        _write(recommender, signatures, beside)
+        _write(model, signatures, beside)
         with Replay(beside, requests) as replay:
 
             def publish() -> Path:
@@ -183,9 +185,9 @@ class Replay:
         }, operations
 
 
-def _write(recommender: Recommender, signatures: list[Signature], folder: Path) -> None:
+def _write(model: keras.Layer, signatures: list[Signature], folder: Path) -> None:
     archive = keras.export.ExportArchive()
-    archive.track(recommender)
+    archive.track(model)
     for signature in signatures:
         archive.add_endpoint(signature.name, signature.function)
         if signature.name == Signatures.RECOMMEND:

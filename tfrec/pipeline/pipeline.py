@@ -658,6 +658,7 @@ class Pipeline:
         """Writes a version beside the others; see `staged_export`."""
         from tfrec.export.replay import replay_requests
         from tfrec.export.saved_model import staged_export
+        from tfrec.export.signatures import build_signatures
 
         report, changes = self.report(), self.changes()
         titles = pl.concat(
@@ -679,8 +680,10 @@ class Pipeline:
             "config": self.config.model_dump(mode="json"),
         }
         requests = replay_requests(self.data, self.config, recommender)
-        export = staged_export(recommender, model_folder, requests, titles, manifest)
-        return staged.enter_context(export)
+        signatures = build_signatures(recommender)
+        return staged.enter_context(
+            staged_export(recommender, signatures, model_folder, requests, titles, manifest)
+        )
 
     def _is_exported(self, folder: Path) -> bool:
         versions = _read_json(folder / "version.json").values()
