@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 environment.prepare()
 
 _HOMES = {
+    "Cross": "tfrec.models.cross",
     "CatalogueEditor": "tfrec.pipeline.catalogue_editor",
     "Config": "tfrec.config",
     "build_index": "tfrec.index",

@@ -112,6 +112,13 @@ def test_items_that_are_there_twice_are_refused(towers: TwoTower):
         TwoStage(towers, items, REQUESTS)
 
 
+def test_towers_that_give_no_numbers_are_refused(towers: TwoTower):
+    prices = PRICES.copy()
+    prices[7] = np.nan
+    with pytest.raises(ValueError, match="NaN or infinity for 1 of 40 `items`"):
+        TwoStage(towers, {"item_id": ITEMS, "price": prices}, REQUESTS)
+
+
 @pytest.mark.slow
 def test_both_exports_are_verified_and_answer_as_the_model_in_memory(model: TwoStage, tmp_path):
     versions = export_two_stage(model, tmp_path / "mine", titles={"i1": "A tent"})

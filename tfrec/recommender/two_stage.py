@@ -34,7 +34,7 @@ class TwoStage(keras.layers.Layer):
 
     Raises:
         ArtefactError: The index does not reach `min_recall`.
-        ValueError: An item is there twice.
+        ValueError: An item is there twice, or a vector is not finite.
     """
 
     def __init__(
@@ -61,6 +61,13 @@ class TwoStage(keras.layers.Layer):
         self.requests = {name: _texts(requests[name]) for name in requests if name in own}
         embeddings = towers.embed_catalogue(items)
         queries = towers.embed_users({n: v[:_SAMPLE] for n, v in self.requests.items()}).numpy()
+        for name, vectors in (("items", embeddings), ("requests", queries)):
+            is_finite = np.isfinite(vectors).all(axis=1)
+            if not is_finite.all():
+                raise ValueError(
+                    f"`towers` must give finite vectors. Received: NaN or infinity for "
+                    f"{np.count_nonzero(~is_finite)} of {len(vectors)} `{name}`."
+                )
         self.index_kind = index
         self.index, self.index_report = build_index(
             index, embeddings, queries, self.num_candidates, min_recall
