@@ -27,6 +27,7 @@ from tfrec.export.signatures import build_signatures
 from tfrec.inputs.ranked_rows import pair_rows
 from tfrec.pipeline import Pipeline
 from tfrec.pipeline.catalogue_editor import CatalogueEditor
+from tfrec.pipeline.models import pair_scorer
 from tfrec.recommender import Recommender
 from tfrec.serving.saved_recommender import SavedRecommender
 
@@ -42,8 +43,8 @@ STAGES = (
     "candidates",
     "ranking",
     "order",
-    "evaluation",
     "index",
+    "evaluation",
     "export",
 )
 K, CANDIDATES, NUM_REPLAYED, NUM_ODD = 20, 60, 8, 5
@@ -69,7 +70,6 @@ def make_overrides(folder: Path) -> list[str]:
         "text.vocabulary_size=1000",
         "encoder.source=nano",
         "encoder.pretraining.steps=40",
-        "encoder.pretraining.checkpoint_every=5",
         "encoder.pretraining.batch_size=32",
         "retrieval.embedding_dim=32",
         "retrieval.batch_size=128",
@@ -614,7 +614,7 @@ def test_towers_trained_with_the_ranking_model_answer_as_in_training(run, tmp_pa
     vectors = recommender.encode_user(request)
     np.testing.assert_allclose(vectors, finding["requests"][contexts], atol=1e-4)
     answer = recommender.rank(request | {"item_id": tf.constant(item_ids, tf.string)})
-    wanted = pipeline._pair_scorer().probabilities(pair_rows(contexts, items + 1))
+    wanted = pair_scorer(pipeline.artefacts).probabilities(pair_rows(contexts, items + 1))
     np.testing.assert_allclose(answer["probability"][:, 0], wanted, atol=1e-4)
 
 
