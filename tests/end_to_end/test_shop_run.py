@@ -586,7 +586,7 @@ def test_catalogue_changes_without_training_and_unchanged_items_keep_their_score
     assert after.recommend(query="velvet spaceship", k=1)["title"].to_list() != [""]
     # The next training makes another model, to which the changes do not belong.
     again = Pipeline(load_config(CONFIG, [*overrides, "ranking.epochs=1"]), print)
-    assert again.changes().number == 0
+    assert again.artefacts.changes(again.fingerprints()["export"]).number == 0
 
 
 @pytest.mark.parametrize("kind", ["tuned", "shared"])
@@ -637,7 +637,7 @@ def test_run_killed_in_every_training_and_resumed_ends_bit_equal(run, recommende
 
     lines: list[str] = []
     resumed = make_pipeline(tmp_path, lines.append)
-    resumed.run(until="index")
+    resumed.run(until="evaluation")
     states = {line.split()[1].rstrip(":"): line.split(": ")[1] for line in lines[:7]}
     assert states == {name: "unchanged" for name in STAGES[:6]} | {"ranking": "resuming"}
 

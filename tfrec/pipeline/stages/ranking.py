@@ -32,8 +32,6 @@ from tfrec.pipeline.stage import CHECKPOINTS, Stage
 if TYPE_CHECKING:  # TensorFlow is loaded by a stage that really runs
     from tfrec.inputs.ranked_rows import RankedRows
 
-_OF_ORDER = "retrieval_weight"  # the one key of the section that training does not read
-
 
 class Ranking(Stage):
     """Trains the ranking model and, where the settings say so, towers of its own.
@@ -45,7 +43,8 @@ class Ranking(Stage):
     name = "ranking"
     determined_by = (
         "seed",
-        *(f"ranking.{name}" for name in Settings.model_fields if name != _OF_ORDER),
+        # All of the section but the one key that training does not read, which is of the order.
+        *(f"ranking.{name}" for name in Settings.model_fields if name != "retrieval_weight"),
     )
 
     def __init__(self, needs: Sequence[str] = ("retrieval",)) -> None:
