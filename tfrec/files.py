@@ -48,15 +48,16 @@ def read_json(path: Path) -> Any:
 
 def write_array(target: Path, array: np.ndarray) -> None:
     """Writes one array in numpy's format, as `write_file`."""
-    _write_bytes(target, lambda file: np.save(file, array, allow_pickle=False))
+    write_stream(target, lambda file: np.save(file, array, allow_pickle=False))
 
 
 def write_arrays(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Writes arrays by name in numpy's format, as `write_file`."""
-    _write_bytes(target, lambda file: np.savez(file, allow_pickle=False, **arrays))
+    write_stream(target, lambda file: np.savez(file, allow_pickle=False, **arrays))
 
 
-def _write_bytes(target: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_stream(target: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Has a file written beside `target` and puts it in its place, whole or not at all."""
     beside = target.with_name(f".{target.name}.partial")
     try:
         with beside.open("wb") as file:

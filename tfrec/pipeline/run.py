@@ -42,7 +42,8 @@ _TRAININGS = ("pretraining", "retrieval", "ranking")
 _MODEL, _EMBEDDINGS, _BACKBONE = "model.npz", "embeddings.npz", "backbone.npz"
 _HISTORY, _KEPT, _HEALTH = "history.json", "kept.json", "health.json"
 _VOCABULARY, _ITEM_TOKENS, _TEXT_TOKENS = "vocabulary.txt", "items.npy", "texts.npy"
-_TABLES, _ORDER, _REPORT = "tables.npz", "order.json", "report.json"
+_TABLES, _ORDER = "tables.npz", "order.json"
+_REPORT, _PAGE = "report.json", "report.md"
 _SAMPLE, _VERSIONS = "sample.json", "version.json"
 _INDEX_REPORT, _CHANGES = "index.json", "changes.json"
 
@@ -200,6 +201,11 @@ class Run:
     def report(self) -> dict[str, Any]:
         """Returns the numbers of the evaluation."""
         return read_json(self.path("evaluation", _REPORT))
+
+    @property
+    def report_page(self) -> Path:
+        """The report for people."""
+        return self.path("evaluation", _PAGE)
 
     def sample(self) -> dict[str, Any]:
         """Returns the sample user's request and recommendations."""

@@ -53,7 +53,7 @@ class Ranking(Stage):
     def outside(self, run: Run) -> Any:
         """Tells one training of the teacher from another."""
         teacher = _open_teacher(run)
-        return teacher and read_fingerprint(teacher.path(self.name))
+        return None if teacher is None else read_fingerprint(teacher.path(self.name))
 
     def write(self, run: Run, folder: Path) -> None:
         from tfrec.inference.embedder import Embedder
@@ -92,13 +92,13 @@ def _open_teacher(run: Run) -> Run | None:
     settings = run.settings.ranking.teacher
     if settings is None:
         return None
-    try:
-        return Run.open(Path(settings.run), Ranking.name)
-    except ConfigError as error:
+    folder = Path(settings.run)
+    if read_fingerprint(folder / Ranking.name) is None:
         raise ConfigError(
-            f"ranking.teacher.run: {settings.run}: wanted a run with a trained ranking model "
+            f"ranking.teacher.run: {folder}: wanted a run with a trained ranking model "
             "(`tfrec train` makes one), found none."
-        ) from error
+        )
+    return Run.open(folder, Ranking.name)
 
 
 def _teach(run: Run) -> Callable[[RankedRows], np.ndarray] | None:
