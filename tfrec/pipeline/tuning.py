@@ -136,7 +136,7 @@ def check_ranges(path: Path, overrides: Sequence[str], config: Config) -> None:
             "`ranking.learning_rate: {low: 0.0003, high: 0.01, log: true}`."
         )
     for key, values in config.tuning.ranges.items():
-        if key.split(".")[0] in ("name", "runs", "tuning", "seed"):
+        if key.split(".")[0] in ("name", "runs", "run", "tuning", "seed"):
             raise ConfigError(f"{path}: tuning.ranges.{key}: this key cannot be searched.")
         for value in values.choices or (values.low, values.high):
             try:
