@@ -11,7 +11,7 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tfrec.config import Config, Feature, Step, TableFile, load_config
+from tfrec.config import Config, ExtraStage, Feature, Step, TableFile, load_config
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
@@ -25,6 +25,7 @@ SHARED: dict[type[BaseModel], tuple[str, str]] = {
     TableFile: ("<part>", "part"),
     Step: ("<step>", "steps"),
     Feature: ("<feature>", "features"),
+    ExtraStage: ("<stage>", "stages"),
 }
 
 

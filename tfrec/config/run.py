@@ -11,10 +11,12 @@ from ruamel.yaml import YAML
 from tfrec.config.base import Section
 from tfrec.config.candidates import TWO_TOWER, Candidates
 from tfrec.config.data import Data
+from tfrec.config.execution import Execution
 from tfrec.config.filters import Filters
 from tfrec.config.models import Encoder, Evaluation, Export, Index, Text
 from tfrec.config.ranking import Ranking
 from tfrec.config.retrieval import Retrieval
+from tfrec.config.stages import ExtraStage
 from tfrec.config.tuning import Tuning
 
 
@@ -35,6 +37,9 @@ class Config(Section):
     ranking: Ranking = Ranking()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
+    stages: list[ExtraStage] = []
+    """Stages of your own, beside ours."""
+    run: Execution = Execution()
     tuning: Tuning = Tuning()
 
     @model_validator(mode="after")
