@@ -8,7 +8,7 @@ file and the key. The resolved form (`Config.to_yaml`) is written beside every a
 from tfrec.config.candidates import Candidates, CandidateSource
 from tfrec.config.cleaning import Cleaning, KCore, Privacy, Sessions, Split
 from tfrec.config.data import Data
-from tfrec.config.features import Clip, Feature, Features, FeatureType, Missing
+from tfrec.config.features import Clip, Feature, Features, Missing
 from tfrec.config.filters import Filters
 from tfrec.config.models import (
     Encoder,
@@ -41,7 +41,6 @@ __all__ = [
     "Events",
     "Export",
     "Feature",
-    "FeatureType",
     "Features",
     "Filters",
     "Head",
