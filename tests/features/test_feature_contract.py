@@ -15,9 +15,12 @@ import polars as pl
 import pytest
 import tensorflow as tf
 
-from tfrec.config import Feature
+from tfrec.config import Feature, parse_config
+from tfrec.data.dataset import PreparedData
 from tfrec.data.parsing.checks import Findings, RowChecks
+from tfrec.data.preparing.prepare import prepare
 from tfrec.data.reading.batch import RawBatch
+from tfrec.data.reading.sources import RawTables
 from tfrec.errors import ConfigError, DataError
 from tfrec.features import LEARNED, FeatureInput, FeatureType, Number, load_feature
 from tfrec.features.frame import declare, encode_frame
@@ -344,6 +347,81 @@ def test_type_of_ones_own_that_gives_another_column_is_refused():
     expected = r"column 'x': wanted 2 values of Float64 from Wrong.parse, got 2 of Int64\."
     with pytest.raises(DataError, match=expected):
         type_features(checks, [Wrong("x")])
+
+
+def prepare_log(kind: str, folder: Path) -> PreparedData:
+    """Prepares a log whose requests have a column x of that type."""
+    features = {"x": {"type": kind, "options": {"yes": "on"}}}
+    events = {"context": features, "label": "label"}
+    data = {"source": "tables", "events": events, "split": {"kind": "leave_one_out"}}
+    config = parse_config({"name": "x", "data": data})
+    log = pl.DataFrame(
+        {
+            "user_id": ["u"] * 5 + ["v"] * 5,
+            "item_id": list("abcde") * 2,
+            "time": [1_700_000_000 + 10 * n for n in range(10)],
+            "label": [1] * 10,
+            "x": ["on", "off", "on", None, "off"] * 2,
+        }
+    )
+    batch = RawBatch(log, "log.csv", np.arange(1, log.height + 1))
+    prepare(RawTables(lambda: iter([batch])), config, folder)
+    return PreparedData.load(folder)
+
+
+def test_type_of_ones_own_goes_through_preparation(tmp_path: Path):
+    data = prepare_log(f"{HERE}:Flag", tmp_path)
+    (feature,) = data.context_features
+    of_train = data.contexts.filter(pl.col("split") == 0)["x"]
+    assert feature == Flag("x", yes="on", share=of_train.mean())
+    np.testing.assert_array_equal(
+        data.context_inputs["x"], feature.encode_column(data.contexts["x"])
+    )
+    assert data.contexts["x"].null_count() == data.report["features"]["context"]["x"]["missing"]
+
+
+class Forgetful(Flag):
+    """Encodes in the graph what it does not in numpy."""
+
+    def encode_tensor(self, tensor: tf.Tensor, table: Any) -> tf.Tensor:
+        return tf.zeros([tf.shape(tensor)[0], 2])
+
+
+def test_type_of_ones_own_that_breaks_the_contract_ends_preparation(tmp_path: Path):
+    expected = r"data\.events\.context\.x: wanted from encode_tensor what encode_column gives"
+    with pytest.raises(ConfigError, match=expected):
+        prepare_log(f"{HERE}:Forgetful", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            {
+                "data": {"source": "tables", "items": {"features": {"x": f"{HERE}:Flag"}}},
+                "filters": {"attributes": ["x"]},
+            },
+            r"that works there \(none is declared\), got 'x'",
+        ),
+        (
+            {"data": {"source": "tables", "relations": {"features": {"x": f"{HERE}:Flag"}}}},
+            "wanted a feature of type category_list, got",
+        ),
+        (
+            {"data": {"source": "tables", "events": {"context": {"x": "no_such.place:Flag"}}}},
+            "cannot be imported: No module",
+        ),
+        (
+            {"data": {"source": "tables", "events": {"context": {"x": f"{HERE}:RowChecks"}}}},
+            "wanted a feature type, a class that",
+        ),
+    ],
+    ids=["filter", "relation", "no module", "other class"],
+)
+def test_type_of_ones_own_is_refused_where_it_does_not_work(change: dict, expected: str):
+    with pytest.raises(ConfigError, match=expected) as caught:
+        parse_config({"name": "x", **change})
+    assert "\n" not in str(caught.value)
 
 
 MODULES = [
