@@ -140,8 +140,8 @@ def _about_features(report: Report, config: Config) -> Iterator[str]:
             elif known > 1 and _is_constant(facts):
                 yield f"{where}: the same value everywhere says nothing; take it out"
             elif (
-                "chars" in facts  # a text a row
-                and known >= _MIN_ROWS_OF_ID
+                known >= _MIN_ROWS_OF_ID
+                and facts["kind"] == "text"
                 and facts["distinct"] > _LIKE_AN_ID * known
             ):
                 yield (
