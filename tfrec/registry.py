@@ -187,3 +187,16 @@ def _import(place: str, key: str) -> Any:
     except Exception as error:  # a module of somebody else raises whatever it raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{key}: {place}: cannot be imported: {reason}") from error
+
+
+FEATURE_TYPES = Door(
+    "feature type",
+    "tfrec.features.feature_type:FeatureType",
+    {
+        "category": "tfrec.features.category:Category",
+        "category_list": "tfrec.features.category_list:CategoryList",
+        "number": "tfrec.features.number:Number",
+        "vector": "tfrec.features.vector:Vector",
+        "date": "tfrec.features.date:Date",
+    },
+)

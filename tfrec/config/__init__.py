@@ -9,7 +9,7 @@ from tfrec.config.candidates import Candidates, CandidateSource
 from tfrec.config.cleaning import Cleaning, KCore, Privacy, Sessions, Split
 from tfrec.config.data import Data
 from tfrec.config.execution import Execution
-from tfrec.config.features import Clip, Feature, Features, FeatureType, Missing
+from tfrec.config.features import Clip, Feature, Features, Missing
 from tfrec.config.filters import Filters
 from tfrec.config.models import (
     Encoder,
@@ -45,7 +45,6 @@ __all__ = [
     "Export",
     "ExtraStage",
     "Feature",
-    "FeatureType",
     "Features",
     "Filters",
     "Head",

@@ -54,18 +54,12 @@ class Config(Section):
     @model_validator(mode="after")
     def _check_filters(self) -> Config:
         filters, features = self.filters, self.data.items.features
-        categories, numbers = ("category", "category_list"), ("number",)
-        for key, names, types in (
-            ("attributes", filters.attributes, categories),
-            ("available", filters.available, numbers),
-            ("unsafe", filters.unsafe, numbers),
-            ("caps", list(filters.caps), ("category",)),
-        ):
-            for name in names:
-                if name not in features or features[name].type not in types:
-                    known = [n for n, feature in features.items() if feature.type in types]
+        for key in ("attributes", "available", "unsafe", "caps"):
+            for name in getattr(filters, key):
+                if name not in features or key not in features[name].uses:
+                    known = [n for n, feature in features.items() if key in feature.uses]
                     raise ValueError(
-                        f"`filters.{key}`: wanted an item feature of type {' or '.join(types)} "
+                        f"`filters.{key}`: wanted an item feature of a type that works there "
                         f"({', '.join(known) or 'none is declared'}), got {name!r}"
                     )
         return self

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import signal
@@ -108,7 +109,9 @@ def staged_export(
                 }
                 write_warmup(beside, signatures, requests)
                 titles.write_csv(beside / ExportFiles.TITLES)
-                text = json.dumps(description, indent=1, ensure_ascii=False)
+                text = json.dumps(
+                    _strict(description), indent=1, ensure_ascii=False, allow_nan=False
+                )
                 (beside / ExportFiles.MANIFEST).write_text(text + "\n", encoding="utf-8")
                 beside.chmod(0o755)
                 target = model_folder / str(newest + 1)
@@ -118,6 +121,15 @@ def staged_export(
             yield publish
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _strict(value: Any) -> Any:
+    """Returns what every JSON parser reads: a number that is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {name: _strict(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def list_versions(model_folder: Path) -> list[int]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tfrec.config import Retrieval
 from tfrec.encoders.bert import TextEncoder
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.towers.item import ItemTower
 from tfrec.towers.user import UserTower
 
@@ -37,8 +37,8 @@ class RetrievalModel(keras.layers.Layer):
         *,
         num_item_ids: int,
         num_user_ids: int,
-        item_features: Sequence[FeatureEncoder],
-        request_features: Sequence[FeatureEncoder],
+        item_features: Sequence[FeatureType],
+        request_features: Sequence[FeatureType],
         max_history: int,
         config: Retrieval,
         num_event_kinds: int = 0,

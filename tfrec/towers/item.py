@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfrec.config.retrieval import ItemSide
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.fusion import build_fusion
 
@@ -34,7 +34,7 @@ class ItemTower(keras.layers.Layer):
     def __init__(
         self,
         num_ids: int,
-        features: Sequence[FeatureEncoder],
+        features: Sequence[FeatureType],
         text_dim: int,
         embedding_dim: int,
         settings: ItemSide,

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from tfrec.config.retrieval import UserSide
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.history import build_reader
 from tfrec.towers.item import drop_ids
@@ -36,7 +36,7 @@ class UserTower(keras.layers.Layer):
     def __init__(
         self,
         num_ids: int,
-        features: Sequence[FeatureEncoder],
+        features: Sequence[FeatureType],
         text_dim: int,
         embedding_dim: int,
         max_history: int,
