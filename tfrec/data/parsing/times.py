@@ -22,6 +22,8 @@ _SECOND = 1_000_000
 _DAY = 86_400 * _SECOND
 # Years 1 to 9999. A number beyond is moved a day beyond, where it is sure to be out of bounds.
 _FIRST, _LAST = -62_135_596_800 * _SECOND, 253_402_300_800 * _SECOND - 1
+# Too narrow for a day of eight digits, with which numbers are compared.
+_NARROW = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)
 _UNITS = {"s": "seconds", "ms": "milliseconds", "us": "microseconds", "ns": "nanoseconds"}
 
 Unit = Literal["s", "ms", "us", "ns"]
@@ -115,6 +117,8 @@ def _from_numbers(numbers: pl.Series, unit: Unit) -> pl.Series:
     if numbers.dtype.is_float():
         numbers = numbers.cast(pl.Float64)
         numbers = without(numbers, ~numbers.is_finite())
+    elif numbers.dtype in _NARROW:
+        numbers = numbers.cast(pl.Int64)
     times = _scaled(numbers, unit)
     is_long = numbers.is_between(10_000_000, 99_999_999)
     if numbers.dtype.is_float():
