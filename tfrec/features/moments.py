@@ -19,6 +19,8 @@ SECOND = 1_000_000
 DAY = 86_400 * SECOND
 # Years 1 to 9999. A number beyond is moved a day beyond, where it is sure to be out of bounds.
 FIRST, LAST = -62_135_596_800 * SECOND, 253_402_300_800 * SECOND - 1
+# Too narrow for a day of eight digits, with which numbers are compared.
+_NARROW = (pl.Int8, pl.Int16, pl.UInt8, pl.UInt16)
 
 Unit = Literal["s", "ms", "us", "ns"]
 
@@ -51,6 +53,8 @@ def _from_numbers(numbers: pl.Series, unit: Unit) -> pl.Series:
     if numbers.dtype.is_float():
         numbers = numbers.cast(pl.Float64)
         numbers = without(numbers, ~numbers.is_finite())
+    elif numbers.dtype in _NARROW:
+        numbers = numbers.cast(pl.Int64)
     times = _scaled(numbers, unit)
     is_long = numbers.is_between(10_000_000, 99_999_999)
     if numbers.dtype.is_float():
