@@ -13,7 +13,7 @@ from tfrec.candidates.sources import CandidateSources
 from tfrec.config import Candidates, Feature, Filters, Missing, Ranking
 from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.encoders.tokenizer import train_vocabulary
-from tfrec.features.tabular import FeatureEncoder, encode_frame, fit_features
+from tfrec.features import Category, Number, encode_frame, fit_features
 from tfrec.index import ExactIndex, ItemIndex
 from tfrec.index.table import Precision
 from tfrec.models.ranking import RankingModel
@@ -102,8 +102,8 @@ def make_recommender(
     }
     item_features = fit_features(features, ITEMS)
     request_features = [
-        FeatureEncoder("device", "category", vocabulary=["desk", "phone"]),
-        FeatureEncoder("age", "number", mean=40.0, std=10.0),
+        Category("device", vocabulary=["desk", "phone"]),
+        Number("age", mean=40.0, std=10.0),
     ]
     vocabulary = train_vocabulary([title for title in ITEMS["title"] for _ in range(3)], 200)
     item_id_rows = np.arange(NUM_ITEMS + 1, dtype=np.int32)
@@ -194,7 +194,7 @@ def make_request(rows: int = 1, **changes: object) -> dict[str, tf.Tensor]:
         "query": [""] * rows,
         "bio": [""] * rows,
         "device": [""] * rows,
-        "age": np.zeros(rows, np.float32),
+        "age": np.full(rows, np.nan, np.float32),
         **changes,
     }
     dtypes = {"age": tf.float32}
@@ -212,7 +212,7 @@ def make_mixed_requests(rows: int, seed: int = 0) -> dict[str, tf.Tensor]:
         history=history,
         query=rng.choice(["red shoe", "", "blue lamp cup", "☕"], rows).astype(object),
         device=rng.choice(["phone", "desk", "toaster", ""], rows).astype(object),
-        age=rng.choice([0.0, 20.0, 90.0], rows).astype(np.float32),
+        age=rng.choice([np.nan, 0.0, 20.0, 90.0], rows).astype(np.float32),
     )
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features import Category, CategoryList, Date, Number, Vector
 from tfrec.towers import (
     AttentionReader,
     ConcatFusion,
@@ -16,10 +16,10 @@ from tfrec.towers.item import drop_ids
 
 TEXT_DIM, DIM, MAX_HISTORY, NUM_IDS, ROWS = 6, 8, 5, 20, 7
 ENCODERS = [
-    FeatureEncoder("brand", "category", vocabulary=["a", "b", "c"]),
-    FeatureEncoder("tags", "category_list", vocabulary=["x", "y", "z"]),
-    FeatureEncoder("price", "number", mean=2.0, std=3.0),
-    FeatureEncoder("image", "vector", size=4),
+    Category("brand", vocabulary=["a", "b", "c"]),
+    CategoryList("tags", vocabulary=["x", "y", "z"]),
+    Number("price", mean=2.0, std=3.0),
+    Vector("image", size=4),
 ]
 
 
@@ -109,8 +109,8 @@ def test_features_of_no_rows_give_no_rows(embedding):
 
 def test_table_of_a_category_has_rows_for_values_out_of_the_vocabulary():
     encoders = [
-        FeatureEncoder("brand", "category", vocabulary=["a", "b"], oov_buckets=3),
-        FeatureEncoder("tags", "category_list", vocabulary=["x"], oov_buckets=2),
+        Category("brand", vocabulary=["a", "b"], oov_buckets=3),
+        CategoryList("tags", vocabulary=["x"], oov_buckets=2),
     ]
     layer = FeatureEmbedding(encoders, DIM)
     table = layer.projections["brand"].embeddings.numpy()
@@ -123,8 +123,8 @@ def test_table_of_a_category_has_rows_for_values_out_of_the_vocabulary():
 
 
 def test_date_is_embedded_like_a_number():
-    layer = FeatureEmbedding([FeatureEncoder("added", "date", mean=20000.0, std=50.0)], DIM)
-    row = layer.encoders[0].unknown_row()
+    layer = FeatureEmbedding([Date("added", mean=20000.0, std=50.0)], DIM)
+    row = layer.features[0].unknown_row()
     assert layer({"added": row})[0].shape == (1, DIM)
 
 

@@ -22,10 +22,10 @@ class Pretraining(Section):
     """Masked-LM pre-training on the catalogue's texts."""
 
     steps: Annotated[int, Field(ge=0)] = 200
+    """Measured at ten points; rounded up to ten spans of one length."""
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
     mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    checkpoint_every: PositiveInt = 50
 
 
 class Encoder(PartSection):

@@ -179,13 +179,6 @@ class Schedule(Section):
     """Share of the steps in which the rate rises from zero."""
 
 
-class Health(Section):
-    """What a training run must not look like at its end."""
-
-    alarm: Literal["error", "warn", "off"] = "error"
-    """What a collapsed run, one that leaks labels, or one worse than popularity leads to."""
-
-
 class Retrieval(Section):
     """Towers, objective and training of retrieval."""
 
@@ -216,11 +209,10 @@ class Retrieval(Section):
     mixed_precision: bool = False
     """Whether towers and encoder compute in 16 bits (float16 with loss scaling on GPUs of the past,
     bfloat16 elsewhere). Of use on accelerators only."""
-    jit_compile: bool = False
-    """Whether XLA compiles the encoder's part of a step."""
-    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
-    """One device, all GPUs of a machine, or the workers of ``TF_CONFIG``; they share a batch."""
-    health: Health = Health()
+    validation_k: PositiveInt = 10
+    """Epochs are compared by the NDCG of the validation targets in lists of this length."""
+    validation_remove_seen: bool = True
+    """Whether items of the history are left out of those lists, as in serving."""
 
     @model_validator(mode="after")
     def _check_history(self) -> Retrieval:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
+from tfrec.features.lookup import lookup_table
 from tfrec.recommender.catalogue import Catalogue, Inputs
 from tfrec.schema import UNKNOWN_INDEX, Tensors
 
@@ -30,8 +30,8 @@ class RequestReader(keras.layers.Layer):
         self._item_index = lookup_table([catalogue.item_ids[n - 1] for n in known], known)
         self._user_row = lookup_table(catalogue.user_ids, catalogue.user_id_rows[1:])
         self._event_kind = lookup_table(kinds, range(1, len(kinds) + 1))
-        self._request_categories = category_lookups(inputs.request_features)
-        self._item_categories = category_lookups(inputs.item_features)
+        self._request_lookups = feature_lookups(inputs.request_features)
+        self._item_lookups = feature_lookups(inputs.item_features)
         self.built = True
 
     def item_indices(self, item_ids: tf.Tensor) -> tf.Tensor:
@@ -48,11 +48,11 @@ class RequestReader(keras.layers.Layer):
 
     def request_features(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Encodes user attributes and request features, [batch, ...] each."""
-        return _encode_features(self.inputs.request_features, request, self._request_categories)
+        return _encode_features(self.inputs.request_features, request, self._request_lookups)
 
     def item_features(self, item: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Encodes item features, [batch, ...] each."""
-        return _encode_features(self.inputs.item_features, item, self._item_categories)
+        return _encode_features(self.inputs.item_features, item, self._item_lookups)
 
 
 def last_items(history: tf.Tensor, length: int) -> tf.Tensor:
@@ -90,31 +90,17 @@ def last_values(values: tf.Tensor, history: tf.Tensor, length: int) -> tf.Tensor
 
 
 def _encode_features(
-    encoders: Sequence[FeatureEncoder],
+    features: Sequence[FeatureType],
     values: Mapping[str, tf.Tensor],
-    categories: Mapping[str, tf.lookup.StaticHashTable],
+    lookups: Mapping[str, Any],
 ) -> dict[str, tf.Tensor]:
     return {
-        encoder.name: encoder.encode_tensor(values[encoder.name], categories.get(encoder.name))
-        for encoder in encoders
+        feature.name: feature.encode_tensor(values[feature.name], lookups.get(feature.name))
+        for feature in features
     }
 
 
-def category_lookups(
-    encoders: Sequence[FeatureEncoder],
-) -> dict[str, tf.lookup.StaticHashTable]:
-    """Returns the table of each category's vocabulary by feature; see `lookup_table`."""
-    return {
-        encoder.name: lookup_table(encoder.vocabulary, range(1, len(encoder.vocabulary) + 1))
-        for encoder in encoders
-        if encoder.is_category
-    }
-
-
-def lookup_table(keys: Sequence[str], values: Any) -> tf.lookup.StaticHashTable:
-    """Maps text to int32; what is not among the keys, and "", becomes 0."""
-    initializer = tf.lookup.KeyValueTensorInitializer(
-        tf.constant(list(keys) or [""], tf.string),
-        tf.constant(np.asarray(list(values), np.int32) if len(keys) else [UNKNOWN_INDEX]),
-    )
-    return tf.lookup.StaticHashTable(initializer, UNKNOWN_INDEX)
+def feature_lookups(features: Sequence[FeatureType]) -> dict[str, Any]:
+    """Returns by name what features look values up in; see `FeatureType.table`."""
+    tables = {feature.name: feature.table() for feature in features}
+    return {name: table for name, table in tables.items() if table is not None}

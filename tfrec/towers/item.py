@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder, load_feature
+from tfrec.features.feature_type import FeatureType, load_feature
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.fusion import Fusion, SumFusion
 from tfrec.towers.part import TowerPart
@@ -47,7 +47,7 @@ class ItemTower(keras.layers.Layer):
     def __init__(
         self,
         num_ids: int,
-        features: Sequence[FeatureEncoder],
+        features: Sequence[FeatureType],
         text_dim: int,
         embedding_dim: int,
         *,

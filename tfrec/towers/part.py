@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder, load_feature
+from tfrec.features.feature_type import FeatureType, load_feature
 from tfrec.layer_trial import repeat_rows, try_layer
 
 
@@ -19,7 +19,7 @@ class TowerPart(keras.layers.Layer, ABC):
 
     Args:
         num_ids: Largest id row.
-        features: Fitted encoders of what `call` gets as `features`.
+        features: Fitted features of what `call` gets as `features`.
         text_dim: Length of the encoder's vector.
         embedding_dim: Length of the embedding.
 
@@ -49,7 +49,7 @@ class TowerPart(keras.layers.Layer, ABC):
     def __init__(
         self,
         num_ids: int,
-        features: Sequence[FeatureEncoder],
+        features: Sequence[FeatureType],
         text_dim: int,
         embedding_dim: int,
         **kwargs: Any,
@@ -73,7 +73,7 @@ class TowerPart(keras.layers.Layer, ABC):
         Args:
             text_vector: float32 [n, text_dim]; zeros without text.
             id_row: int32 [n], 0 for one without a row, and for all without `use_id`.
-            features: Encoded features, [n, ...] each; see `FeatureEncoder.encode_column`.
+            features: Encoded features, [n, ...] each; see `FeatureType.encode_column`.
             training: Whether dropout is active. What the tower hides in training is hidden here:
                 ids before, and this part as a feature after.
 

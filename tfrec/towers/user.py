@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.history import HistoryReader, NoHistory
 from tfrec.towers.item import drop_ids, read_layers
@@ -51,7 +51,7 @@ class UserTower(keras.layers.Layer):
     def __init__(
         self,
         num_ids: int,
-        features: Sequence[FeatureEncoder],
+        features: Sequence[FeatureType],
         text_dim: int,
         embedding_dim: int,
         *,
