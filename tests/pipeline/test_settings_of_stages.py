@@ -47,7 +47,8 @@ FIRST_STAGES = {
     "vocabulary": "text.vocabulary_size encoder.source",
     "tokens": "text.max_item_tokens text.max_query_tokens",
     "pretraining": """
-        encoder.kind encoder.options encoder.dropout encoder.pretraining.steps encoder.pretraining.batch_size
+        encoder.kind encoder.options encoder.dropout encoder.pretraining.steps
+        encoder.pretraining.batch_size
         encoder.pretraining.learning_rate encoder.pretraining.mask_rate
     """,
     "retrieval": """
