@@ -77,7 +77,8 @@ def configuration(folder: Path, num_items: int) -> str:
       split: {{validation: 0.01, test: 0.01}}
     text: {{vocabulary_size: 6000, max_item_tokens: 12}}
     encoder: {{source: nano, pretraining: {{steps: 0}}}}
-    retrieval: {{embedding_dim: 64, epochs: 1, health: {{alarm: "off"}}}}
+    retrieval: {{embedding_dim: 64, epochs: 1}}
+    run: {{health_alarm: "off"}}
     ranking: {{epochs: 1, towers: frozen}}
     evaluation: {{max_contexts: 200, bootstrap: 0, baselines: [], ranking_baselines: []}}
     index: {{min_recall: 0.3}}

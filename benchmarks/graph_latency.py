@@ -73,7 +73,8 @@ def feed(
     if name == "query":
         return tf.constant([" ".join(t.split()[:3]) for t in rng.choice(titles, batch)])
     shape = [batch, *(1 if size is None else size for size in info["shape"][1:])]
-    return tf.fill(shape, tf.constant(info["neutral"], tf.as_dtype(info["dtype"])))
+    neutral = info["neutral"] if info["dtype"] == "string" else float(info["neutral"])
+    return tf.fill(shape, tf.cast(neutral, tf.as_dtype(info["dtype"])))
 
 
 if __name__ == "__main__":

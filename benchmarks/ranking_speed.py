@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from tfrec import Pipeline, load_config
+from tfrec.pipeline.models import input_tables, new_ranking, start_tensorflow
 
 CONFIG = Path(__file__).parents[1] / "configs" / "shop.yaml"
 PACKAGES = ("tensorflow", "keras", "tfrec")
@@ -44,8 +45,8 @@ def main() -> None:
         runs = asked.runs or scratch
         config = load_config(asked.config, [*asked.set, f"runs={runs}", "ranking.patience=0"])
         pipeline = Pipeline(config)
-        pipeline.run(until="retrieval" if pipeline.has_towers else "prepare")
-        pipeline._start_tensorflow()
+        pipeline.run(until="retrieval" if pipeline.artefacts.has_towers else "prepare")
+        start_tensorflow(pipeline.artefacts)
         speeds: dict[str, list[float]] = {"plain": [], "ours": []}
         for _ in range(asked.rounds):
             speeds["plain"].append(plain_speed(pipeline))
@@ -64,7 +65,7 @@ def our_speed(pipeline: Pipeline, scratch: Path) -> float:
     from tfrec.inputs.ranked_rows import training_rows
     from tfrec.training.ranking import retriever, train_ranking
 
-    embeddings, tables = pipeline._embeddings(), pipeline._tables()
+    embeddings, tables = pipeline.artefacts.embeddings(), input_tables(pipeline.artefacts)
     seconds = []
     for epochs in (1, 1 + EPOCHS):
         ranking = pipeline.config.ranking.model_copy(update={"epochs": epochs})
@@ -72,7 +73,12 @@ def our_speed(pipeline: Pipeline, scratch: Path) -> float:
         with tempfile.TemporaryDirectory(dir=scratch) as folder:
             start = time.perf_counter()
             train_ranking(
-                pipeline._new_ranking(), pipeline.data, tables, embeddings, config, Path(folder)
+                new_ranking(pipeline.artefacts),
+                pipeline.data,
+                tables,
+                embeddings,
+                config,
+                Path(folder),
             )
             seconds.append(time.perf_counter() - start)
     retrieve = None if embeddings is None else retriever(pipeline.data, embeddings)
@@ -88,7 +94,7 @@ def plain_speed(pipeline: Pipeline) -> float:
     from tfrec.inputs.ranked_rows import ranked_rows, training_rows
     from tfrec.training.ranking import retriever
 
-    config, embeddings = pipeline.config, pipeline._embeddings()
+    config, embeddings = pipeline.config, pipeline.artefacts.embeddings()
     retrieve = None if embeddings is None else retriever(pipeline.data, embeddings)
     rows = training_rows(pipeline.data, config, retrieve)
     validation = ranked_rows(pipeline.data, "validation", config)
@@ -124,9 +130,9 @@ def plain_speed(pipeline: Pipeline) -> float:
 
 def row_arrays(pipeline: Pipeline, rows: Any) -> dict[str, np.ndarray]:
     """Returns what each row reads, one array a column."""
-    tables = pipeline._tables()
+    tables = input_tables(pipeline.artefacts)
     arrays = dict(tables.request_rows(rows.context))
-    if pipeline._new_ranking().attention is not None:
+    if new_ranking(pipeline.artefacts).attention is not None:
         arrays["history"] = tables.item_histories(rows.context)
     return {
         **arrays,
@@ -144,12 +150,12 @@ def plain_model(pipeline: Pipeline) -> Any:
     from tfrec.models.ranking import PairInputs, RequestInputs
     from tfrec.schema import UNKNOWN_INDEX, Batch
 
-    tables, embeddings = pipeline._tables(), pipeline._embeddings()
+    tables, embeddings = input_tables(pipeline.artefacts), pipeline.artefacts.embeddings()
 
     class Plain(keras.Model):
         def __init__(self) -> None:
             super().__init__()
-            self.ranking = pipeline._new_ranking()
+            self.ranking = new_ranking(pipeline.artefacts)
             if embeddings is not None:
                 self.items = tf.constant(embeddings.items)
                 self.requests = tf.constant(embeddings.requests)

@@ -28,6 +28,7 @@ from unittest import mock
 import numpy as np
 
 from tfrec import Pipeline, load_config
+from tfrec.pipeline.models import input_tables, new_retrieval
 
 CONFIG = Path(__file__).parents[1] / "configs" / "shop.yaml"
 SETTINGS = [
@@ -35,7 +36,7 @@ SETTINGS = [
     "encoder.pretraining.steps=0",
     "retrieval.loss.targets=positions",
     "retrieval.user.history.kind=transformer",
-    "retrieval.health.alarm=off",
+    "run.health_alarm=off",
 ]
 PACKAGES = ("tensorflow", "tensorflow-recommenders", "keras", "keras-nlp", "tfrec")
 
@@ -57,7 +58,7 @@ def plain_loop(pipeline: Any, vocabulary: list[str], batch_size: int, steps: int
     dim, length = config.retrieval.embedding_dim, config.text.max_item_tokens
     rows = data.target_rows("train")
     items = data.examples["item_index"].to_numpy()[rows]
-    requests = pipeline._tables().requests(data.examples["context"].to_numpy()[rows])
+    requests = input_tables(pipeline.artefacts).requests(data.examples["context"].to_numpy()[rows])
     texts = tf.constant(["", *data.items[Columns.TEXT].to_list()])
     tokenizer = keras_nlp.models.BertTokenizer(vocabulary=vocabulary, lowercase=True)
     preprocessor = keras_nlp.models.BertTextClassifierPreprocessor(
@@ -149,7 +150,7 @@ def ours(pipeline: Any, steps: int) -> Measure:
 
     config = pipeline.config
     settings = config.encoder
-    model = pipeline._new_retrieval()
+    model = new_retrieval(pipeline.artefacts)
     adapt(model.encoder, settings.adaptation, settings.trained_layers, settings.lora_rank)
     runs = []
 
@@ -163,7 +164,11 @@ def ours(pipeline: Any, steps: int) -> Measure:
         contextlib.suppress(_CapturedError),
     ):
         retrieval.train_retrieval(
-            model, pipeline.data, pipeline._tables(), config, Path(folder) / "checkpoints"
+            model,
+            pipeline.data,
+            input_tables(pipeline.artefacts),
+            config,
+            Path(folder) / "checkpoints",
         )
     run = runs[0]
     epoch = 0
@@ -209,10 +214,9 @@ def main() -> None:
         config = load_config(arguments.config, [*SETTINGS, f"runs={runs}", *arguments.set])
         pipeline = Pipeline(config)
         pipeline.run(until="tokens")
-        vocabulary = (pipeline.folder / "vocabulary" / "vocabulary.txt").read_text("utf-8")
         sides = {
             "plain TFRS + keras-nlp": plain_loop(
-                pipeline, vocabulary.split("\n")[:-1], arguments.pairs, arguments.steps
+                pipeline, pipeline.artefacts.vocabulary(), arguments.pairs, arguments.steps
             ),
             "tfrec": ours(pipeline, arguments.our_steps),
         }

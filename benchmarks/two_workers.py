@@ -31,7 +31,7 @@ SETTINGS = [
     "retrieval.user.id_dropout=0",
     "retrieval.user.dropout=0",
     "retrieval.user.history.dropout=0",
-    "retrieval.health.alarm=off",
+    "run.health_alarm=off",
 ]
 KINDS = {"one_device": 1, "multi_worker": 2}
 
@@ -47,6 +47,7 @@ def train(path: Path, settings: list[str], runs: Path, kind: str, results: Path)
     """Trains as one of the processes of a run, and writes its losses."""
     from tfrec import Pipeline, load_config
     from tfrec.environment import start_tensorflow
+    from tfrec.pipeline.models import input_tables, new_retrieval
     from tfrec.training.retrieval import train_retrieval
     from tfrec.training.strategy import make_replicas
 
@@ -54,12 +55,12 @@ def train(path: Path, settings: list[str], runs: Path, kind: str, results: Path)
     config = load_config(path, [*settings, f"runs={runs}"])
     start_tensorflow(config.seed)
     pipeline = Pipeline(config)
-    model = pipeline._new_retrieval()
+    model = new_retrieval(pipeline.artefacts)
     folder = results / kind / "checkpoints"
     folder.mkdir(parents=True, exist_ok=True)
     start = time.perf_counter()
     history = train_retrieval(
-        model, pipeline.data, pipeline._tables(), config, folder, replicas=replicas
+        model, pipeline.data, input_tables(pipeline.artefacts), config, folder, replicas=replicas
     )
     facts = {
         "losses": [measured["loss"] for measured in history.rounds],

@@ -234,8 +234,11 @@ KINDS = {"click": {"label": 1}}
             "got `label` and `positive_",
         ),
         ({"positive_watch_time": 3.0}, "`positive_watch_time` needs `watch_time`"),
-        ({"context": {"tags": "category_list"}}, "are of type category, number or date"),
-        ({"context": {"image": "vector"}}, "are of type category, number or date"),
+        (
+            {"context": {"tags": "category_list"}},
+            "`context.tags`: wanted a feature of type category or number or",
+        ),
+        ({"context": {"image": "vector"}}, "or date, got vector"),
         ({"kind": "kind", "kinds": {"click": {"label": 2}}}, "data.events.kinds.click.label"),
         ({"kind": "kind", "kinds": {"click": {}}}, "key 'data.events.kinds.click.label' is miss"),
         ({"kind": "kind", "kinds": {"view": {"label": 0}}}, "at least one of `kinds` with `label"),
@@ -478,7 +481,10 @@ def test_events_alone_are_accepted_and_round_trip():
 @pytest.mark.parametrize(
     ("relations", "expected"),
     [
-        ({"features": {"by": "category"}}, "`relations.features` are of type category_list"),
+        (
+            {"features": {"by": "category"}},
+            "`features.by`: wanted a feature of type category_list",
+        ),
         ({"head": "a", "tail": "a"}, "wanted three columns for `head`, `relation` and `tail`"),
         (
             {"features": {"brand": "category_list"}},
@@ -539,7 +545,7 @@ NUMBER = {"type": "number"}
 @pytest.mark.parametrize(
     ("feature", "expected"),
     [
-        ("numbr", "x.type: input should be 'category', "),
+        ("numbr", "x.type: wanted one of category, category_list, number, vector, date, or pack"),
         ("numbr", "got 'numbr'. Did you mean 'number'?"),
         ({**NUMBER, "missing": "meadian"}, "x.missing.method: input should be 'unknown', "),
         ({**NUMBER, "missing": "meadian"}, "got 'meadian'. Did you mean 'median'?"),
@@ -555,11 +561,11 @@ NUMBER = {"type": "number"}
         ),
         (
             {**NUMBER, "missing": {"method": "constant", "value": "1"}},
-            "x: `missing.value` must be a number",
+            "x: wanted a number for missing values, got '1'",
         ),
         (
             {"type": "category", "missing": {"method": "constant", "value": 1}},
-            "x: `missing.value` must be a text",
+            "x: wanted text for missing values, got 1",
         ),
         (
             {"type": "category", "missing": {"method": "constant", "value": ""}},
@@ -571,27 +577,34 @@ NUMBER = {"type": "number"}
         ),
         (
             {"type": "category", "missing": {"indicator": False}},
-            "x: `missing.indicator` is for numbers, not for category",
+            "x: `missing.indicator` does not go with `type: category`",
         ),
-        ({"type": "category", "missing": "median"}, "`missing: median` does not work for category"),
-        ({"type": "category_list", "missing": "most_frequent"}, "does not work for category_list"),
-        ({"type": "vector", "missing": "mean"}, "`missing: mean` does not work for vector"),
+        (
+            {"type": "category", "missing": "median"},
+            "wanted `missing` to be one of unknown, constant, most_frequent, got 'median'",
+        ),
+        ({"type": "category_list", "missing": "most_frequent"}, "`missing` does not go with"),
+        ({"type": "vector", "missing": "mean"}, "`missing` does not go with `type: vector`"),
         (
             {**NUMBER, "missing": "interpolate"},
             "`missing: interpolate` is for numbers of `events.c",
         ),
         (
             {"type": "category", "clip": "quantile"},
-            "`scale` and `clip` are for numbers, not for ca",
+            "`clip` does not go with `type: category`",
         ),
-        ({"type": "vector", "scale": "log"}, "`scale` and `clip` are for numbers, not for vector"),
-        ({**NUMBER, "oov_buckets": 3}, "`min_count` and `oov_buckets` are for categories, not num"),
+        ({"type": "vector", "scale": "log"}, "`scale` does not go with `type: vector`"),
+        ({**NUMBER, "oov_buckets": 3}, "`oov_buckets` does not go with `type: number`"),
         (
             {**NUMBER, "min_count": 3},
-            "`min_count` and `oov_buckets` are for categories, not number",
+            "`min_count` does not go with `type: number`",
+        ),
+        (
+            {"type": "category", "options": {"a": 1}},
+            "x: `options` are for a type of your own, not for category",
         ),
         ({"type": "category", "oov_buckets": -1}, "x.oov_buckets: input should be greater than or"),
-        ({"type": "category", "separator": ","}, "`separator` is for category_list, not for categ"),
+        ({"type": "category", "separator": ","}, "`separator` does not go with `type: category`"),
         ({"type": "category_list", "separator": ""}, "x.separator: wanted text that is not empty"),
         ({**NUMBER, "clip": {"method": "quantile", "low": 0.9, "high": 0.9}}, "`low` below `high`"),
         ({**NUMBER, "clip": {"method": "quantile", "low": 0.9, "high": 0.1}}, "`low` below `high`"),

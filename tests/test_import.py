@@ -17,6 +17,7 @@ FLOORS: list[set[str]] = [
         "environment",
         "progress",
         "files",
+        "layer_trial",
         "registry",
         "losses",
         "metrics",
@@ -166,6 +167,7 @@ SHOW_HEAVY = f"import sys; print([name for name in {HEAVY} if name in sys.module
         "import tfrec; tfrec.__version__; dir(tfrec)",
         "import tfrec; tfrec.load_config; tfrec.Config; tfrec.TfrecError; tfrec.Shop",
         "import tfrec; tfrec.PreparedData; tfrec.Pipeline",
+        "import polars as pl; from tfrec.features import Number; Number('x').fit(pl.Series([1.0]))",
     ],
 )
 def test_import_of_tfrec_loads_no_tensorflow(code: str):

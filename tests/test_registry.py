@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tfrec.errors import ConfigError
-from tfrec.registry import Door
+from tfrec.registry import Door, foreign_stamps
 
 
 class Greeter(ABC):
@@ -119,3 +119,35 @@ def test_stamp_follows_the_file_of_a_part_of_somebody_else(tmp_path: Path, monke
     assert DOOR.stamp("stamped_part:X") != before
     assert "stamped_part" not in sys.modules  # looking is not importing
     assert DOOR.stamp("loud") is None
+
+
+def test_every_part_of_somebody_else_in_settings_is_stamped_wherever_it_stands(
+    tmp_path: Path, monkeypatch
+):
+    path = tmp_path / "stamped_parts.py"
+    path.write_text("class X: ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(
+        "tfrec.registry.metadata.entry_points",
+        lambda group: metadata.EntryPoints(
+            [metadata.EntryPoint("their_stage", "stamped_parts:X", group)]
+            if group == "tfrec.stage"
+            else []
+        ),
+    )
+    monkeypatch.setattr("tfrec.registry.STAGES", Door("stage", f"{HERE}:Greeter"))
+    settings = {
+        "kind": "stamped_parts:A",
+        "parts": [{"type": "stamped_parts:B"}, "their_stage"],
+        "weights": {"stamped_parts:C": 1.0},
+        "path": "C:/data",
+        "time": "12:30",
+        "ours": "softmax",
+        "gone": "no_such_module:X",
+        "number": 3,
+    }
+    stamps = foreign_stamps(settings)
+    assert list(stamps) == ["stamped_parts:A", "stamped_parts:B", "stamped_parts:C", "their_stage"]
+    path.write_text("class X: ...  # edited\n")
+    after = foreign_stamps(settings)
+    assert all(after[name] != stamp for name, stamp in stamps.items())

@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 environment.prepare()
 
 _HOMES = {
+    "Cross": "tfrec.models.cross",
     "CatalogueEditor": "tfrec.pipeline.catalogue_editor",
     "Config": "tfrec.config",
     "build_index": "tfrec.index",
@@ -24,7 +25,11 @@ _HOMES = {
     "Recommender": "tfrec.recommender",
     "SavedRecommender": "tfrec.serving.saved_recommender",
     "Shop": "tfrec.shop",
+    "Ranker": "tfrec.models.ranker",
     "TfrecError": "tfrec.errors",
+    "TwoStage": "tfrec.recommender.two_stage",
+    "TwoTower": "tfrec.models.two_tower",
+    "export_two_stage": "tfrec.export.two_stage",
     "guess_config": "tfrec.autoconfig",
     "validate": "tfrec.data.validation.validate",
 }

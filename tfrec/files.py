@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
+
+import numpy as np
 
 from tfrec.errors import ArtefactError
 
@@ -31,6 +34,37 @@ def write_file(target: Path, text: str) -> None:
     beside = target.with_name(f".{target.name}.partial")
     beside.write_text(text, encoding="utf-8")
     beside.replace(target)
+
+
+def write_json(target: Path, value: Any) -> None:
+    """Writes a value for programs and people, as `write_file`."""
+    write_file(target, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Reads what `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_array(target: Path, array: np.ndarray) -> None:
+    """Writes one array in numpy's format, as `write_file`."""
+    write_stream(target, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def write_arrays(target: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Writes arrays by name in numpy's format, as `write_file`."""
+    write_stream(target, lambda file: np.savez(file, allow_pickle=False, **arrays))
+
+
+def write_stream(target: Path, write: Callable[[BinaryIO], None]) -> None:
+    """Has a file written beside `target` and puts it in its place, whole or not at all."""
+    beside = target.with_name(f".{target.name}.partial")
+    try:
+        with beside.open("wb") as file:
+            write(file)
+        os.replace(beside, target)
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def file_stamps(paths: list[Path]) -> list[list[Any]]:

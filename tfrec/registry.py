@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -58,11 +58,11 @@ class Door:
         place = self.ours.get(kind) or self.announced.get(kind)
         if place is not None:
             return place
-        module, _, name = kind.partition(":")
-        if name and all(part.isidentifier() for part in (*module.split("."), name)):
+        if _is_place(kind):
             return kind
+        named = f"one of {', '.join(self.names())}, or " if self.names() else ""
         raise ValueError(
-            f"wanted one of {', '.join(self.names())}, or package.module:Class of your own, got "
+            f"wanted {named}package.module:Class of your own, got "
             f"{kind!r}.{did_you_mean(kind, self.names())}"
         )
 
@@ -145,9 +145,9 @@ class Door:
         module = self.place_of(kind).partition(":")[0]
         try:
             spec = importlib.util.find_spec(module)
-        except ImportError:
+        except (ImportError, ValueError):  # a ValueError for `__main__`, which has no spec
             return None
-        if spec is None or spec.origin is None:
+        if spec is None or spec.origin is None or not Path(spec.origin).is_file():
             return None
         return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
 
@@ -187,6 +187,43 @@ METRICS = Door(
         "ndcg": "tfrec.metrics.list_metric:Ndcg",
     },
 )
+STAGES = Door("stage", "tfrec.pipeline.stage:Stage")
+
+
+def foreign_stamps(settings: Any) -> dict[str, str]:
+    """Stamps every part of somebody else that settings name, whichever door it came in by.
+
+    Args:
+        settings: Mappings, lists and values; a part is named by a value or a key.
+
+    Returns:
+        Name or place to `Door.stamp`.
+    """
+    doors = [door for door in globals().values() if isinstance(door, Door)]
+    stamps = {
+        text: door.stamp(text)
+        for text in _texts(settings)
+        for door in doors
+        if _is_place(text) or text in door.announced
+    }
+    return {text: stamp for text, stamp in sorted(stamps.items()) if stamp is not None}
+
+
+def _texts(settings: Any) -> Iterator[str]:
+    if isinstance(settings, str):
+        yield settings
+    elif isinstance(settings, Mapping):
+        for name, value in settings.items():
+            yield from _texts(name)
+            yield from _texts(value)
+    elif isinstance(settings, list | tuple):
+        for value in settings:
+            yield from _texts(value)
+
+
+def _is_place(text: str) -> bool:
+    module, _, name = text.partition(":")
+    return bool(name) and all(part.isidentifier() for part in (*module.split("."), name))
 
 
 def _import(place: str, key: str) -> Any:
@@ -196,3 +233,44 @@ def _import(place: str, key: str) -> Any:
     except Exception as error:  # a module of somebody else raises whatever it raises
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(f"{key}: {place}: cannot be imported: {reason}") from error
+
+
+FUSIONS = Door(
+    "fusion",
+    "tfrec.towers.fusion:Fusion",
+    {
+        "sum": "tfrec.towers.fusion:SumFusion",
+        "concat": "tfrec.towers.fusion:ConcatFusion",
+        "gate": "tfrec.towers.fusion:GateFusion",
+    },
+)
+
+HISTORY_READERS = Door(
+    "history reader",
+    "tfrec.towers.history:HistoryReader",
+    {
+        "transformer": "tfrec.towers.transformer:TransformerReader",
+        "attention": "tfrec.towers.history:AttentionReader",
+        "mean": "tfrec.towers.history:MeanReader",
+        "none": "tfrec.towers.history:NoHistory",
+    },
+)
+
+TEXT_ENCODERS = Door(
+    "text encoder",
+    "tfrec.encoders.text_encoder:TextEncoder",
+    {"bert": "tfrec.encoders.bert:BertEncoder"},
+)
+
+TOWER_PARTS = Door("tower part", "tfrec.towers.part:TowerPart")
+FEATURE_TYPES = Door(
+    "feature type",
+    "tfrec.features.feature_type:FeatureType",
+    {
+        "category": "tfrec.features.category:Category",
+        "category_list": "tfrec.features.category_list:CategoryList",
+        "number": "tfrec.features.number:Number",
+        "vector": "tfrec.features.vector:Vector",
+        "date": "tfrec.features.date:Date",
+    },
+)

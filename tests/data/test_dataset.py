@@ -129,7 +129,7 @@ def test_load_of_folder_without_data_is_refused(tmp_path: Path):
 def test_load_of_other_format_is_refused(prepared: Any, version: int):
     meta = json.loads((prepared.folder / "prepared.json").read_text())
     (prepared.folder / "prepared.json").write_text(json.dumps(meta | {"format_version": version}))
-    expected = f"wanted prepared data of format 4, got {version}; prepare it again"
+    expected = f"wanted prepared data of format 5, got {version}; prepare it again"
     with pytest.raises(ArtefactError, match=expected):
         PreparedData.load(prepared.folder)
 

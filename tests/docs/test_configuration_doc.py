@@ -11,7 +11,10 @@ import pytest
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from tfrec.config import Config, Feature, Step, TableFile, load_config
+from tfrec.config import Config, ExtraStage, Feature, Step, TableFile, load_config
+from tfrec.config.base import PartSection
+from tfrec.config.retrieval import OwnPart
+from tfrec.registry import FEATURE_TYPES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
 TEXT = DOCUMENT.read_text(encoding="utf-8")
@@ -25,6 +28,8 @@ SHARED: dict[type[BaseModel], tuple[str, str]] = {
     TableFile: ("<part>", "part"),
     Step: ("<step>", "steps"),
     Feature: ("<feature>", "features"),
+    ExtraStage: ("<stage>", "stages"),
+    OwnPart: ("<tower_part>", "tower parts"),
 }
 
 
@@ -116,10 +121,28 @@ def test_document_gives_no_key_twice():
 @pytest.mark.parametrize("key", [key for key in FIELDS if literals(FIELDS[key].annotation)])
 def test_document_gives_every_word_that_a_key_may_be(key: str):
     row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{key}` |"))
-    missing = [word for word in literals(FIELDS[key].annotation) if f"`{word}`" not in row]
-    if key == "<feature>.type":  # a table of its own says what each type is
-        missing = [word for word in missing if f"| `{word}` |" not in TEXT]
-    assert not missing
+    assert not [word for word in literals(FIELDS[key].annotation) if f"`{word}`" not in row]
+
+
+def part_sections(section: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Yields the key of each kind that a door decides, with every name that is ours."""
+    for name, field in section.model_fields.items():
+        inner, container = find_section(field.annotation)
+        if inner is None or container:
+            continue
+        if issubclass(inner, PartSection):
+            yield from ((f"{prefix}{name}.kind", ours) for ours in inner.door.ours)
+        yield from part_sections(inner, f"{prefix}{name}.")
+
+
+@pytest.mark.parametrize(("key", "name"), part_sections(Config))
+def test_document_gives_every_part_of_ours(key: str, name: str):
+    row = next(line for line in TEXT.splitlines() if line.startswith(f"| `{key}` |"))
+    assert f"`{name}`" in row
+
+
+def test_document_says_what_each_feature_type_reads():
+    assert not [name for name in FEATURE_TYPES.ours if f"| `{name}` |" not in TEXT]
 
 
 @pytest.mark.parametrize(("section", "name", "word"), [(s, *names) for s, names in SHARED.items()])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tfrec.encoders.adaptation import adapt
-from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.errors import ConfigError
 from tfrec.training.checkpoint import load_variables, save_variables
 
@@ -21,13 +21,13 @@ EMBEDDINGS = (VOCABULARY_SIZE + LENGTH + 2) * DIM + 2 * DIM
 LORA = LAYERS * 2 * (DIM * HEADS * RANK + RANK * DIM // HEADS)
 
 
-def make(adaptation: str, pooling: str = "mean", trained_layers: int = 1) -> TextEncoder:
-    encoder = TextEncoder(build_backbone("tiny", VOCABULARY_SIZE, LENGTH, 0.0), pooling)
+def make(adaptation: str, pooling: str = "mean", trained_layers: int = 1) -> BertEncoder:
+    encoder = BertEncoder(build_backbone("tiny", VOCABULARY_SIZE, LENGTH, 0.0), pooling)
     adapt(encoder, adaptation, trained_layers, RANK)
     return encoder
 
 
-def train(encoder: TextEncoder, steps: int = 2) -> set[str]:
+def train(encoder: BertEncoder, steps: int = 2) -> set[str]:
     """Moves the trained weights along their gradients; returns the paths of all that changed."""
     before = {variable.path: variable.numpy().copy() for variable in encoder.variables}
     assert len(before) == len(encoder.variables)
@@ -88,7 +88,7 @@ def test_frozen_changes_nothing():
 
 @pytest.mark.parametrize("adaptation", ADAPTATIONS)
 def test_adapting_leaves_the_outputs_as_they_were(adaptation):
-    encoder = TextEncoder(build_backbone("tiny", VOCABULARY_SIZE, LENGTH, 0.0))
+    encoder = BertEncoder(build_backbone("tiny", VOCABULARY_SIZE, LENGTH, 0.0))
     wanted = encoder(TOKENS).numpy()
     adapt(encoder, adaptation, 1, RANK)
     np.testing.assert_array_equal(encoder(TOKENS).numpy(), wanted)

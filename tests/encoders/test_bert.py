@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.encoders.bert import SIZES, TextEncoder, build_backbone, is_pretrained, load_vocabulary
+from tfrec.encoders.bert import SIZES, BertEncoder, build_backbone, is_pretrained, load_vocabulary
 from tfrec.errors import ConfigError
 
 VOCABULARY_SIZE, MAX_TOKENS = 60, 12
@@ -13,15 +13,15 @@ TOKENS = np.array(
 
 
 @pytest.fixture(scope="module")
-def encoder() -> TextEncoder:
-    return TextEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, dropout=0.2))
+def encoder() -> BertEncoder:
+    return BertEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, dropout=0.2))
 
 
-def encode(encoder: TextEncoder, tokens: np.ndarray, training: bool = False) -> np.ndarray:
+def encode(encoder: BertEncoder, tokens: np.ndarray, training: bool = False) -> np.ndarray:
     return encoder(tf.constant(tokens), training=training).numpy()
 
 
-def set_standard(encoder: TextEncoder, mean: float = 0.0, deviation: float = 1.0) -> None:
+def set_standard(encoder: BertEncoder, mean: float = 0.0, deviation: float = 1.0) -> None:
     encoder.mean.assign(np.full(encoder.hidden_dim, mean))
     encoder.deviation.assign(np.full(encoder.hidden_dim, deviation))
 
@@ -200,10 +200,10 @@ def test_size_holds_its_vocabulary_and_its_longest_text():
 
 @pytest.mark.parametrize("pooling", ["mean", "cls", "attention"])
 def test_encoder_of_mixed_precision_answers_float32_close_to_full_precision(pooling):
-    full = TextEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, 0.0), pooling)
+    full = BertEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, 0.0), pooling)
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        mixed = TextEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, 0.0), pooling)
+        mixed = BertEncoder(build_backbone("nano", VOCABULARY_SIZE, MAX_TOKENS, 0.0), pooling)
     finally:
         keras.config.set_dtype_policy("float32")
     for encoder in (full, mixed):

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from safetensors.numpy import save_file
 
-from tfrec.encoders.bert import TextEncoder, build_backbone, load_vocabulary
+from tfrec.encoders.bert import BertEncoder, build_backbone, load_vocabulary
 from tfrec.errors import ConfigError
 
 TOKENS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "red", "shoe", "##s", "lamp"]
@@ -137,7 +137,7 @@ def test_hugging_face_folder_gives_its_sizes_and_embeddings(hugging_face):
 def test_hugging_face_folder_encodes_as_the_formulas_say(hugging_face):
     folder, weights = hugging_face
     text = [2, 5, 6, 7, 3]
-    encoder = TextEncoder(build_backbone(folder, vocabulary_size=1, max_tokens=1, dropout=0.0))
+    encoder = BertEncoder(build_backbone(folder, vocabulary_size=1, max_tokens=1, dropout=0.0))
     vector = encoder(tf.constant([[*text, 0, 0]])).numpy()[0]
     np.testing.assert_allclose(vector, numpy_bert(weights, text).mean(axis=0), atol=1e-4)
 
@@ -193,7 +193,7 @@ def test_hugging_face_folder_of_another_make_gives_the_same_vectors(tmp_path, ch
     write_hugging_face_bert(tmp_path / "plain")
     write_hugging_face_bert(tmp_path / "other", change=change)
     wanted, got = (
-        TextEncoder(load(tmp_path / name))(tf.constant([[2, 5, 6, 3]])).numpy()
+        BertEncoder(load(tmp_path / name))(tf.constant([[2, 5, 6, 3]])).numpy()
         for name in ("plain", "other")
     )
     np.testing.assert_array_equal(got, wanted)

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.encoders.pooling import AttentionPooling, build_pooling
 
 KINDS = ["mean", "cls", "attention"]
@@ -63,7 +63,7 @@ def test_attention_learns_to_look_at_the_token_that_tells():
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_encoder_of_each_pooling_keeps_padding_and_empty_texts_out(kind):
-    encoder = TextEncoder(build_backbone("nano", 30, 12, 0.0), kind)
+    encoder = BertEncoder(build_backbone("nano", 30, 12, 0.0), kind)
     encoder.mean.assign(np.full(64, 0.5))
     tokens = np.array([[2, 7, 8, 3], [0, 0, 0, 0], [2, 9, 3, 0]], np.int32)
     vectors = encoder(tf.constant(tokens)).numpy()
@@ -74,7 +74,7 @@ def test_encoder_of_each_pooling_keeps_padding_and_empty_texts_out(kind):
 
 
 def test_gradient_of_an_empty_text_is_finite():
-    encoder = TextEncoder(build_backbone("nano", 30, 12, 0.0), "attention")
+    encoder = BertEncoder(build_backbone("nano", 30, 12, 0.0), "attention")
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(encoder(tf.constant([[2, 7, 3], [0, 0, 0]])) ** 2)
     for gradient in tape.gradient(loss, encoder.trainable_variables):

@@ -27,6 +27,7 @@ from tfrec.export.signatures import build_signatures
 from tfrec.inputs.ranked_rows import pair_rows
 from tfrec.pipeline import Pipeline
 from tfrec.pipeline.catalogue_editor import CatalogueEditor
+from tfrec.pipeline.models import pair_scorer
 from tfrec.recommender import Recommender
 from tfrec.serving.saved_recommender import SavedRecommender
 
@@ -42,8 +43,8 @@ STAGES = (
     "candidates",
     "ranking",
     "order",
-    "evaluation",
     "index",
+    "evaluation",
     "export",
 )
 K, CANDIDATES, NUM_REPLAYED, NUM_ODD = 20, 60, 8, 5
@@ -69,7 +70,6 @@ def make_overrides(folder: Path) -> list[str]:
         "text.vocabulary_size=1000",
         "encoder.source=nano",
         "encoder.pretraining.steps=40",
-        "encoder.pretraining.checkpoint_every=5",
         "encoder.pretraining.batch_size=32",
         "retrieval.embedding_dim=32",
         "retrieval.batch_size=128",
@@ -404,6 +404,7 @@ def test_failed_export_leaves_earlier_versions_and_no_leftovers(run, recommender
     with pytest.raises(ExportError, match="does not load"):
         export_model(
             recommender,
+            build_signatures(recommender),
             run.version.parent,
             replay_requests(run.pipeline.data, run.pipeline.config, recommender),
             run.pipeline.data.items.select("item_id", "title"),
@@ -422,7 +423,9 @@ def test_export_of_the_same_model_keeps_the_version_and_sweeps_dead_leftovers(ru
     alive.mkdir()
     fingerprint = json.loads((run.version / "manifest.json").read_text())["fingerprint"]
     try:
-        kept = export_model(recommender, models, {}, pl.DataFrame(), {"fingerprint": fingerprint})
+        kept = export_model(
+            recommender, [], models, {}, pl.DataFrame(), {"fingerprint": fingerprint}
+        )
         assert kept == run.version
         assert not dead.exists()
         assert alive.exists()
@@ -586,7 +589,7 @@ def test_catalogue_changes_without_training_and_unchanged_items_keep_their_score
     assert after.recommend(query="velvet spaceship", k=1)["title"].to_list() != [""]
     # The next training makes another model, to which the changes do not belong.
     again = Pipeline(load_config(CONFIG, [*overrides, "ranking.epochs=1"]), print)
-    assert again.changes().number == 0
+    assert again.artefacts.changes(again.fingerprints()["export"]).number == 0
 
 
 @pytest.mark.parametrize("kind", ["tuned", "shared"])
@@ -614,7 +617,7 @@ def test_towers_trained_with_the_ranking_model_answer_as_in_training(run, tmp_pa
     vectors = recommender.encode_user(request)
     np.testing.assert_allclose(vectors, finding["requests"][contexts], atol=1e-4)
     answer = recommender.rank(request | {"item_id": tf.constant(item_ids, tf.string)})
-    wanted = pipeline._pair_scorer().probabilities(pair_rows(contexts, items + 1))
+    wanted = pair_scorer(pipeline.artefacts).probabilities(pair_rows(contexts, items + 1))
     np.testing.assert_allclose(answer["probability"][:, 0], wanted, atol=1e-4)
 
 
@@ -637,7 +640,7 @@ def test_run_killed_in_every_training_and_resumed_ends_bit_equal(run, recommende
 
     lines: list[str] = []
     resumed = make_pipeline(tmp_path, lines.append)
-    resumed.run(until="index")
+    resumed.run(until="evaluation")
     states = {line.split()[1].rstrip(":"): line.split(": ")[1] for line in lines[:7]}
     assert states == {name: "unchanged" for name in STAGES[:6]} | {"ranking": "resuming"}
 

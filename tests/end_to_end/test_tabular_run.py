@@ -1,5 +1,6 @@
 """The ranking model alone on tables: trains, exports, answers."""
 
+import json
 import subprocess
 import sys
 import time
@@ -52,6 +53,24 @@ def test_model_of_tables_alone_is_exported_and_answers_with_filters(pipeline):
     assert set(items["category"]) == {category}
     assert items["brand"].n_unique() == len(found)
     assert (np.diff(answer["probability"][0][: len(found)]) <= 1e-6).all()
+
+
+def test_number_of_zero_is_told_from_a_missing_one_by_the_exported_model(pipeline):
+    saved = SavedRecommender(pipeline.model_folder)
+    manifest = (saved.folder / "manifest.json").read_text(encoding="utf-8")
+    strict = json.loads(manifest, parse_constant=lambda name: pytest.fail(f"{name} in manifest"))
+    inputs = {info["name"]: info for info in strict["signatures"]["rank"]["inputs"]}
+    assert (inputs["age"]["neutral"], inputs["gender"]["neutral"]) == ("NaN", "")
+    item = pipeline.data.items["item_id"][0]
+
+    def probability(**features: list) -> float:
+        asked = {"user_id": [""], "item_id": [[item]], **features}
+        return float(saved.call("rank", asked)["probability"][0, 0])
+
+    missing = probability()
+    assert probability(age=[float("nan")]) == missing
+    assert abs(probability(age=[0.0]) - missing) > 1e-5
+    assert probability(age=[float("inf")]) == missing
 
 
 def files_of_version(pipeline: Pipeline) -> dict[str, bytes]:

@@ -27,7 +27,7 @@ OVERRIDES = [
     "retrieval.item.id_dropout=0",  # what is drawn differs with the number of workers
     "retrieval.user.id_dropout=0",
     "retrieval.user.dropout=0",
-    "retrieval.health.alarm=off",
+    "run.health_alarm=off",
     "ranking.epochs=1",
     "evaluation.bootstrap=50",
 ]
@@ -70,7 +70,7 @@ def test_two_workers_train_as_one_and_the_chief_goes_on(tmp_path):
         task = {"type": "worker", "index": number}
         return start(
             tmp_path / "two",
-            "retrieval.strategy=multi_worker",
+            "run.strategy=multi_worker",
             cluster={"cluster": {"worker": workers}, "task": task},
         )
 

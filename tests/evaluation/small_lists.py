@@ -8,7 +8,7 @@ from tfrec.candidates.source import TwoTower
 from tfrec.candidates.sources import CandidateSources
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
-from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.encoders.tokenizer import tokenize_texts, train_vocabulary
 from tfrec.index import ExactIndex, Searcher
 from tfrec.inference.embeddings import Embeddings
@@ -44,7 +44,7 @@ class SmallRecommender:
         texts = [*data.items[Columns.TEXT].to_list(), *data.texts]
         self.vocabulary = train_vocabulary([text for text in texts for _ in range(3)], 200)
         backbone = build_backbone("nano", len(self.vocabulary), MAX_TOKENS, 0.0)
-        self.retrieval = new_retrieval(config, data, TextEncoder(backbone))
+        self.retrieval = new_retrieval(config, data, BertEncoder(backbone))
         self.ranking = new_ranking(config, data)
         draw = np.random.default_rng(1)
         for weight in (*self.ranking.trainable_variables, self.ranking.item_statistics):

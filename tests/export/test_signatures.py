@@ -1,3 +1,5 @@
+import json
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
@@ -6,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from tfrec.config import History, Ranking
-from tfrec.export.signatures import Signature, build_signatures
+from tfrec.export.signatures import Signature, TensorInfo, build_signatures
+from tfrec.features import Number, Vector
 from tfrec.models.ranking import RankingModel
 
 PLAIN = {"user_id": "string", "history": "string", "query": "string"}
@@ -73,6 +76,16 @@ def test_neutral_values_have_the_type_and_shape_of_their_tensor():
     assert time.dtype == np.int64
     for info in inputs.values():
         assert info.spec().is_compatible_with(tf.constant(info.neutral_values(2)))
+
+
+def test_neutral_number_is_nan_and_a_text_in_the_manifest():
+    info = TensorInfo("age", **asdict(Number("age").signature()))
+    assert np.isnan(info.neutral_values(2)).tolist() == [True, True]
+    assert info.neutral_values(2).dtype == np.float32
+    assert json.loads(json.dumps(info.to_dict(), allow_nan=False))["neutral"] == "NaN"
+    vector = TensorInfo("image", **asdict(Vector("image", size=3).signature()))
+    assert vector.neutral_values(1).tolist() == [[0.0, 0.0, 0.0]]
+    assert vector.to_dict()["neutral"] == 0.0
 
 
 def test_answers_name_their_sources_only_if_there_are_several():

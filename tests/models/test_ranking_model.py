@@ -3,15 +3,15 @@ import pytest
 import tensorflow as tf
 
 from tfrec.config import Ranking
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features import Category, Number
 from tfrec.models.ranking import NUM_POSITIONS, PairInputs, RankingModel, RequestInputs
 
 DIM, NUM_ITEMS, LENGTH = 6, 12, 4
 ITEM_FEATURES = [
-    FeatureEncoder("brand", "category", vocabulary=["a", "b"]),
-    FeatureEncoder("price", "number"),
+    Category("brand", vocabulary=["a", "b"]),
+    Number("price"),
 ]
-REQUEST_FEATURES = [FeatureEncoder("device", "category", vocabulary=["phone", "desk"])]
+REQUEST_FEATURES = [Category("device", vocabulary=["phone", "desk"])]
 HEADS = {
     "cart": {"event": "cart"},
     "stars": {"value": "rating"},

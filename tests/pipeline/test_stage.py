@@ -11,9 +11,40 @@ from pathlib import Path
 
 import pytest
 
+from tfrec.config import parse_config
 from tfrec.errors import ArtefactError
 from tfrec.files import file_stamps
+from tfrec.pipeline.run import Run
 from tfrec.pipeline.stage import CHECKPOINTS, Stage, StageRunner
+
+CONFIG = parse_config({"name": "run", "data": {"source": "shop"}})
+
+
+class Noted(Stage):
+    """Writes its name and what determines it, and remembers that it ran."""
+
+    def __init__(
+        self,
+        name: str,
+        needs: tuple[str, ...] = (),
+        settings: object = 1,
+        run: Callable[[Path], None] = lambda folder: None,
+        is_complete: Callable[[Path], bool] = lambda folder: True,
+    ) -> None:
+        self.name, self.needs = name, needs
+        self._settings, self._run, self._is_complete = settings, run, is_complete
+        self.ran: list[str] = []
+
+    def outside(self, run: Run) -> object:
+        return self._settings
+
+    def is_complete(self, run: Run) -> bool:
+        return self._is_complete(run.path(self.name))
+
+    def write(self, run: Run, folder: Path) -> None:
+        self.ran.append(self.name)
+        self._run(folder)
+        (folder / "artefact").write_text(f"{self.name} {self._settings}")
 
 
 class Log:
@@ -21,29 +52,17 @@ class Log:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.config = CONFIG.model_copy(update={"runs": str(folder.parent), "name": folder.name})
         self.ran: list[str] = []
         self.lines: list[str] = []
 
-    def stage(
-        self,
-        name: str,
-        needs: tuple[str, ...] = (),
-        settings: object = 1,
-        run: Callable[[Path], None] | None = None,
-        is_complete: Callable[[Path], bool] = lambda folder: True,
-    ) -> Stage:
-        def work(folder: Path) -> None:
-            self.ran.append(name)
-            if run:
-                run(folder)
-            (folder / "artefact").write_text(f"{name} {settings}")
-
-        return Stage(name, needs, {"value": settings}, work, is_complete)
-
-    def run(self, *stages: Stage) -> list[str]:
+    def run(self, *stages: Noted) -> list[str]:
         """Returns the names of the stages that ran this time."""
         self.ran.clear()
-        StageRunner(self.folder, "name: demo\n", self.lines.append).run(list(stages))
+        for stage in stages:
+            stage.ran = self.ran
+        runner = StageRunner(Run(self.config), stages, self.lines.append)
+        runner.run(until=stages[-1].name)
         return list(self.ran)
 
     def artefact(self, name: str) -> str:
@@ -56,7 +75,7 @@ def log(tmp_path: Path) -> Log:
 
 
 def test_stages_unchanged_are_skipped(log: Log):
-    stages = [log.stage("a"), log.stage("b", needs=("a",))]
+    stages = [Noted("a"), Noted("b", needs=("a",))]
     assert log.run(*stages) == ["a", "b"]
     assert log.run(*stages) == []
     assert log.lines[-2:] == ["[1/2] a: unchanged", "[2/2] b: unchanged"]
@@ -68,12 +87,12 @@ def test_stages_unchanged_are_skipped(log: Log):
 def test_stages_after_changed_settings_rerun_with_what_needs_them(
     log: Log, changed: str, expected: list[str]
 ):
-    def stages(changed: str) -> list[Stage]:
+    def stages(changed: str) -> list[Noted]:
         settings = {name: 2 if name == changed else 1 for name in "abc"}
         return [
-            log.stage("a", settings=settings["a"]),
-            log.stage("b", needs=("a",), settings=settings["b"]),
-            log.stage("c", settings=settings["c"]),  # needs nothing, so only its own change counts
+            Noted("a", settings=settings["a"]),
+            Noted("b", needs=("a",), settings=settings["b"]),
+            Noted("c", settings=settings["c"]),  # needs nothing, so only its own change counts
         ]
 
     log.run(*stages(""))
@@ -83,13 +102,13 @@ def test_stages_after_changed_settings_rerun_with_what_needs_them(
 
 
 def test_stage_whose_artefact_was_deleted_reruns(log: Log):
-    log.run(log.stage("a"))
+    log.run(Noted("a"))
     (log.folder / "a" / "stage.json").unlink()
-    assert log.run(log.stage("a")) == ["a"]
+    assert log.run(Noted("a")) == ["a"]
 
 
 def test_stage_that_is_not_complete_reruns(log: Log):
-    complete = log.stage("a", is_complete=lambda folder: (folder / "artefact").is_file())
+    complete = Noted("a", is_complete=lambda folder: (folder / "artefact").is_file())
     log.run(complete)
     assert log.run(complete) == []
     (log.folder / "a" / "artefact").unlink()
@@ -104,10 +123,10 @@ def test_artefact_holds_configuration_and_fingerprint_and_no_traces_of_work(log:
         seen.append((folder / "fingerprint").read_text())
         (folder / CHECKPOINTS / "step").write_text("3")
 
-    log.run(log.stage("a", run=run))
+    log.run(Noted("a", run=run))
     folder = log.folder / "a"
     assert {path.name for path in folder.iterdir()} == {"artefact", "config.yaml", "stage.json"}
-    assert (folder / "config.yaml").read_text() == "name: demo\n"
+    assert (folder / "config.yaml").read_text() == log.config.to_yaml()
     facts = json.loads((folder / "stage.json").read_text())
     assert (facts["stage"], facts["fingerprint"]) == ("a", seen[0])
     assert {path.name for path in log.folder.iterdir()} == {"a", ".lock"}
@@ -125,21 +144,21 @@ def break_after_checkpoint(folder: Path) -> None:
 
 
 def test_exception_leaves_old_artefact_in_place(log: Log):
-    log.run(log.stage("a"))
+    log.run(Noted("a"))
     with pytest.raises(RuntimeError, match="out of luck"):
-        log.run(log.stage("a", settings=2, run=break_after_checkpoint))
+        log.run(Noted("a", settings=2, run=break_after_checkpoint))
     assert log.artefact("a") == "a 1"
-    assert log.run(log.stage("a")) == []  # the old settings still find it
+    assert log.run(Noted("a")) == []  # the old settings still find it
 
 
 def test_exception_stops_the_stages_behind(log: Log):
     with pytest.raises(RuntimeError, match="out of luck"):
-        log.run(log.stage("a", run=break_after_checkpoint), log.stage("b", needs=("a",)))
+        log.run(Noted("a", run=break_after_checkpoint), Noted("b", needs=("a",)))
     assert log.ran == ["a"]
 
 
 def test_partial_folder_of_same_fingerprint_is_resumed(log: Log):
-    stage = log.stage("a", run=break_after_checkpoint)
+    stage = Noted("a", run=break_after_checkpoint)
     with pytest.raises(RuntimeError, match="out of luck"):
         log.run(stage)
     assert log.run(stage) == ["a"]  # succeeds only where the checkpoint was kept
@@ -149,32 +168,37 @@ def test_partial_folder_of_same_fingerprint_is_resumed(log: Log):
 
 def test_partial_folder_of_other_fingerprint_is_wiped(log: Log):
     with pytest.raises(RuntimeError, match="out of luck"):
-        log.run(log.stage("a", run=break_after_checkpoint))
+        log.run(Noted("a", run=break_after_checkpoint))
     with pytest.raises(RuntimeError, match="out of luck"):  # again: its checkpoint is gone
-        log.run(log.stage("a", settings=2, run=break_after_checkpoint))
+        log.run(Noted("a", settings=2, run=break_after_checkpoint))
     assert "[1/1] a: resuming" not in log.lines
 
 
 def test_partial_folder_without_fingerprint_is_wiped(log: Log):
     """As a kill between the making of the folder and the writing of the fingerprint leaves it."""
     (log.folder / ".a.partial" / "stale").mkdir(parents=True)
-    log.run(log.stage("a"))
+    log.run(Noted("a"))
     assert not (log.folder / "a" / "stale").exists()
 
 
 # Processes
 
 WORKER = """
-import pathlib, sys, time
+import sys, time
+from tfrec.config import parse_config
+from tfrec.pipeline.run import Run
 from tfrec.pipeline.stage import CHECKPOINTS, Stage, StageRunner
-def run(folder):
-    step = folder / CHECKPOINTS / "step"
-    (folder / "artefact").write_text("resumed" if step.exists() else "half")
-    if not step.exists():
-        step.write_text("3")
-        print("working", flush=True)
-        time.sleep(60)
-StageRunner(pathlib.Path(sys.argv[1]), "", print).run([Stage("a", (), {"value": 1}, run)])
+class Slow(Stage):
+    name = "a"
+    def write(self, run, folder):
+        step = folder / CHECKPOINTS / "step"
+        (folder / "artefact").write_text("resumed" if step.exists() else "half")
+        if not step.exists():
+            step.write_text("3")
+            print("working", flush=True)
+            time.sleep(60)
+config = parse_config({"name": "run", "runs": sys.argv[1], "data": {"source": "shop"}})
+StageRunner(Run(config), [Slow()], lambda line: print(line, flush=True)).run("a")
 """
 
 
@@ -185,7 +209,7 @@ def worker(tmp_path: Path):
 
     def start() -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tmp_path / "run")],
+            [sys.executable, "-c", WORKER, str(tmp_path)],
             stdout=subprocess.PIPE,
             text=True,
         )
@@ -224,10 +248,10 @@ def test_second_process_on_the_same_run_is_refused_at_once(worker, tmp_path: Pat
     folder = tmp_path / "run"
     start = time.monotonic()
     with pytest.raises(ArtefactError) as caught:
-        StageRunner(folder, "", print).run([])
+        Log(folder).run(Noted("a"))
     assert time.monotonic() - start < 1
     assert str(caught.value).startswith(f"{folder}: another tfrec process works on this run")
-    StageRunner(tmp_path / "other", "", print).run([])  # another run is free
+    Log(tmp_path / "other").run(Noted("a"))  # another run is free
 
 
 # Files

@@ -138,6 +138,7 @@ def test_failed_trial_is_noted_and_the_search_goes_on(tmp_path: Path):
         ("low: 0.0001", "low: 1.0", r"wanted `low` up to `high`"),
         ("[4, 4]]", "[-4]]", r"tuning\.ranges\.ranking\.hidden: \[-4\]: .*greater than 0"),
         ("ranking.hidden:", "name:", r"tuning\.ranges\.name: this key cannot be searched"),
+        ("ranking.hidden:", "run.strategy:", r"tuning\.ranges\.run\.strategy: this key cannot be"),
         ("ranking.validation_log_loss", "ranking.loss", r"tuning\.metric"),
         ("choices: [[8], [4, 4]]", "choices: [[8]], low: 1", r"wanted `choices` alone, got `low`"),
         ("choices: [[8], [4, 4]]", "low: 1", r"wanted `low` and `high`, or `choices`"),

@@ -11,16 +11,17 @@ import tensorflow as tf
 from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
 from tfrec.candidates.source import TwoTower
 from tfrec.candidates.sources import CandidateSources
-from tfrec.config import Feature, Filters, Missing, Ranking, Retrieval
-from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.config import Feature, Filters, Missing, Ranking
+from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.encoders.tokenizer import train_vocabulary
-from tfrec.features.tabular import FeatureEncoder, encode_frame, fit_features
+from tfrec.features import Category, Number, encode_frame, fit_features
 from tfrec.index import ExactIndex, Searcher
 from tfrec.index.table import Precision
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.recommender import Catalogue, Inputs, Recommender
 from tfrec.recommender.catalogue import item_filters
+from tfrec.towers import AttentionReader, ItemTower, UserTower
 
 NUM_ITEMS, NUM_USERS, DIM, MAX_HISTORY, CANDIDATES, K = 30, 5, 8, 4, 12, 7
 SCORE_WEIGHT = 3.0
@@ -102,21 +103,24 @@ def make_recommender(
     }
     item_features = fit_features(features, ITEMS)
     request_features = [
-        FeatureEncoder("device", "category", vocabulary=["desk", "phone"]),
-        FeatureEncoder("age", "number", mean=40.0, std=10.0),
+        Category("device", vocabulary=["desk", "phone"]),
+        Number("age", mean=40.0, std=10.0),
     ]
     vocabulary = train_vocabulary([title for title in ITEMS["title"] for _ in range(3)], 200)
-    config = Retrieval.model_validate({"embedding_dim": DIM, "user": {"use_id": use_user_id}})
     item_id_rows = np.arange(NUM_ITEMS + 1, dtype=np.int32)
     item_id_rows[-3:] = 0  # items without training targets
+    encoder = BertEncoder(build_backbone("nano", len(vocabulary), 16, 0.0))
     retrieval = RetrievalModel(
-        TextEncoder(build_backbone("nano", len(vocabulary), 16, 0.0)),
-        num_item_ids=int(item_id_rows.max()),
-        num_user_ids=NUM_USERS,
-        item_features=item_features,
-        request_features=request_features,
-        max_history=MAX_HISTORY,
-        config=config,
+        encoder,
+        ItemTower(int(item_id_rows.max()), item_features, encoder.hidden_dim, DIM),
+        UserTower(
+            NUM_USERS,
+            request_features,
+            encoder.hidden_dim,
+            DIM,
+            history=AttentionReader(DIM, MAX_HISTORY),
+            use_id=use_user_id,
+        ),
     )
     ranking = RankingModel(
         item_features,
@@ -191,7 +195,7 @@ def make_request(rows: int = 1, **changes: object) -> dict[str, tf.Tensor]:
         "query": [""] * rows,
         "bio": [""] * rows,
         "device": [""] * rows,
-        "age": np.zeros(rows, np.float32),
+        "age": np.full(rows, np.nan, np.float32),
         **changes,
     }
     dtypes = {"age": tf.float32}
@@ -209,7 +213,7 @@ def make_mixed_requests(rows: int, seed: int = 0) -> dict[str, tf.Tensor]:
         history=history,
         query=rng.choice(["red shoe", "", "blue lamp cup", "☕"], rows).astype(object),
         device=rng.choice(["phone", "desk", "toaster", ""], rows).astype(object),
-        age=rng.choice([0.0, 20.0, 90.0], rows).astype(np.float32),
+        age=rng.choice([np.nan, 0.0, 20.0, 90.0], rows).astype(np.float32),
     )
 
 

@@ -24,7 +24,7 @@ from tfrec.candidates.build import loaded_sources
 from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
 from tfrec.candidates.tables import CandidateTable
 from tfrec.config import Candidates, Feature, Ranking
-from tfrec.features.tabular import FeatureEncoder, encode_frame, fit_features
+from tfrec.features import Category, encode_frame, fit_features
 from tfrec.models.ranking import RankingModel
 from tfrec.recommender import Catalogue, Inputs, Recommender, last_items, last_values
 
@@ -406,7 +406,7 @@ def tabular() -> Compiled:
     """A ranking model on tables alone."""
     keras.utils.set_random_seed(0)
     item_features = fit_features({"price": Feature(type="number")}, ITEMS)
-    request_features = [FeatureEncoder("device", "category", vocabulary=["desk", "phone"])]
+    request_features = [Category("device", vocabulary=["desk", "phone"])]
     settings = Ranking.model_validate({"towers": "none", "heads": {"cart": {"event": "cart"}}})
     ranking = RankingModel(
         item_features, request_features, settings, num_items=NUM_ITEMS, num_statistics=1

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
@@ -34,6 +35,8 @@ class Echo(tf.Module):
         ids = request["history"]
         scores = tf.zeros(tf.shape(ids))
         asked = tf.zeros(tf.shape(ids)[:1])
+        if "age" in request:
+            asked = request["age"]
         if "time" in request:
             ids = tf.strings.join([ids, request["history_kind"]], "/")
             scores += tf.cast(request["history_time"], tf.float32)
@@ -67,6 +70,13 @@ def with_events(tmp_path_factory: pytest.TempPathFactory) -> SavedRecommender:
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory: pytest.TempPathFactory) -> SavedRecommender:
     return saved(tmp_path_factory.mktemp("model"), INPUTS)
+
+
+def test_number_that_is_left_out_is_the_nan_that_the_manifest_writes_as_text(tmp_path: Path):
+    asks = saved(tmp_path, INPUTS | {"age": ("float32", [None], "NaN")})
+    answer = asks.recommend(history=["a"])
+    assert np.isnan(answer["probability"].to_list()).all()
+    assert asks.recommend(history=["a"], features={"age": 0.0})["probability"].to_list() == [0.0]
 
 
 def test_kinds_and_times_reach_the_model(with_events: SavedRecommender):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfrec.towers.fusion import build_fusion
+from tfrec.towers import ConcatFusion, Fusion, GateFusion, SumFusion
 
 DIM = 6
 
@@ -13,12 +13,12 @@ def make_parts(seed: int = 0, count: int = 3, rows: int = 5) -> list[np.ndarray]
 
 def test_sum_adds_the_parts():
     parts = make_parts()
-    np.testing.assert_allclose(build_fusion("sum", 3, DIM)(parts), sum(parts), atol=1e-6)
+    np.testing.assert_allclose(SumFusion()(parts), sum(parts), atol=1e-6)
 
 
 def test_gate_begins_as_the_sum_and_then_weighs_each_part():
     parts = make_parts()
-    fusion = build_fusion("gate", 3, DIM)
+    fusion = GateFusion()
     np.testing.assert_allclose(fusion(parts), sum(parts), atol=1e-6)
     # sigmoid(log 3) = 0.75, so the gates are 1.5; sigmoid(-log 3) = 0.25, so 0.5.
     fusion.gates.bias.assign([np.log(3.0), 0.0, -np.log(3.0)])
@@ -28,14 +28,13 @@ def test_gate_begins_as_the_sum_and_then_weighs_each_part():
 
 def test_concat_knows_what_pairs_of_parts_mean():
     # A sum cannot tell (a, b) from (b, a); an MLP over both side by side can.
-    fusion = build_fusion("concat", 2, DIM)
+    fusion = ConcatFusion()
     first, second = make_parts(count=2)
     assert np.abs(fusion([first, second]) - fusion([second, first])).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ["sum", "concat", "gate"])
-def test_fusion_works_row_by_row(kind):
-    fusion = build_fusion(kind, 3, DIM)
+@pytest.mark.parametrize("fusion", [SumFusion(), ConcatFusion(), GateFusion()])
+def test_fusion_works_row_by_row(fusion: Fusion):
     parts = make_parts()
     alone = np.concatenate([fusion([p[row : row + 1] for p in parts]) for row in range(5)])
     np.testing.assert_allclose(fusion(parts), alone, atol=1e-6)

@@ -4,18 +4,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.config import History
-from tfrec.towers.history import AttentionReader, HistoryReader, build_reader, by_distance
+from tfrec.registry import HISTORY_READERS
+from tfrec.towers import AttentionReader, HistoryReader, NoHistory
+from tfrec.towers.history import by_distance
 
 DIM = 8
 LENGTH = 6
-KINDS = ("transformer", "attention", "mean")
+KINDS = [kind for kind in HISTORY_READERS.ours if kind != "none"]
 
 
 def make_reader(kind: str, seed: int = 0) -> HistoryReader:
     """Builds a reader whose every weight matters."""
-    settings = History(kind=kind, layers=2, heads=2, dropout=0.3)
-    reader = build_reader(settings, DIM, LENGTH, "history")
+    reader = HISTORY_READERS.load(kind, "kind")(DIM, LENGTH)
     rng = np.random.default_rng(seed)
     for weight in reader.trainable_variables:
         weight.assign(weight + rng.normal(0, 0.3, weight.shape))
@@ -128,7 +128,7 @@ def test_dropout_draws_in_training_only():
 
 
 def test_no_history_reads_nothing():
-    reader = build_reader(History(kind="none"), DIM, LENGTH, "history")
+    reader = NoHistory(DIM, LENGTH)
     assert not reader(*make_events([LENGTH])).numpy().any()
     assert not reader.variables
 

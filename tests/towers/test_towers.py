@@ -2,18 +2,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.config.retrieval import ItemSide, UserSide
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features import Category, CategoryList, Date, Number, Vector
+from tfrec.towers import (
+    AttentionReader,
+    ConcatFusion,
+    GateFusion,
+    ItemTower,
+    SumFusion,
+    UserTower,
+)
 from tfrec.towers.features import FeatureEmbedding
-from tfrec.towers.item import ItemTower, drop_ids
-from tfrec.towers.user import UserTower
+from tfrec.towers.item import drop_ids
 
 TEXT_DIM, DIM, MAX_HISTORY, NUM_IDS, ROWS = 6, 8, 5, 20, 7
 ENCODERS = [
-    FeatureEncoder("brand", "category", vocabulary=["a", "b", "c"]),
-    FeatureEncoder("tags", "category_list", vocabulary=["x", "y", "z"]),
-    FeatureEncoder("price", "number", mean=2.0, std=3.0),
-    FeatureEncoder("image", "vector", size=4),
+    Category("brand", vocabulary=["a", "b", "c"]),
+    CategoryList("tags", vocabulary=["x", "y", "z"]),
+    Number("price", mean=2.0, std=3.0),
+    Vector("image", size=4),
 ]
 
 
@@ -103,8 +109,8 @@ def test_features_of_no_rows_give_no_rows(embedding):
 
 def test_table_of_a_category_has_rows_for_values_out_of_the_vocabulary():
     encoders = [
-        FeatureEncoder("brand", "category", vocabulary=["a", "b"], oov_buckets=3),
-        FeatureEncoder("tags", "category_list", vocabulary=["x"], oov_buckets=2),
+        Category("brand", vocabulary=["a", "b"], oov_buckets=3),
+        CategoryList("tags", vocabulary=["x"], oov_buckets=2),
     ]
     layer = FeatureEmbedding(encoders, DIM)
     table = layer.projections["brand"].embeddings.numpy()
@@ -117,8 +123,8 @@ def test_table_of_a_category_has_rows_for_values_out_of_the_vocabulary():
 
 
 def test_date_is_embedded_like_a_number():
-    layer = FeatureEmbedding([FeatureEncoder("added", "date", mean=20000.0, std=50.0)], DIM)
-    row = layer.encoders[0].unknown_row()
+    layer = FeatureEmbedding([Date("added", mean=20000.0, std=50.0)], DIM)
+    row = layer.features[0].unknown_row()
     assert layer({"added": row})[0].shape == (1, DIM)
 
 
@@ -139,7 +145,7 @@ def item_inputs(seed: int = 0) -> list[object]:
 
 
 def make_item_tower(id_dropout: float = 0.0, seed: int = 0) -> ItemTower:
-    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, ItemSide(id_dropout=id_dropout))
+    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, id_dropout=id_dropout)
     randomize(tower, seed)
     return tower
 
@@ -172,7 +178,7 @@ def test_item_depends_on_text_id_and_features(item_tower, part):
 
 
 def test_item_of_which_nothing_is_known_is_finite():
-    tower = ItemTower(NUM_IDS, [], TEXT_DIM, DIM, ItemSide(id_dropout=0.0))
+    tower = ItemTower(NUM_IDS, [], TEXT_DIM, DIM, id_dropout=0.0)
     tower.id_embedding.embeddings.assign(np.zeros((NUM_IDS + 1, DIM)))
     assert np.isfinite(tower(np.zeros((2, TEXT_DIM), np.float32), np.array([0, 1]), {})).all()
 
@@ -194,10 +200,9 @@ def test_item_with_all_ids_dropped_does_not_depend_on_the_id():
     assert np.abs(tower(text, np.full(ROWS, 3, np.int32), features) - unknown).max() > 1e-2
 
 
-@pytest.mark.parametrize("fusion", ["sum", "concat", "gate"])
+@pytest.mark.parametrize("fusion", [SumFusion, ConcatFusion, GateFusion])
 def test_item_without_ids_does_not_depend_on_the_id(fusion):
-    settings = ItemSide(use_id=False, fusion=fusion)
-    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, settings)
+    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, fusion=fusion(), use_id=False)
     randomize(tower, 0)
     text, id_row, features = item_inputs()
     unknown = tower(text, np.zeros(ROWS, np.int32), features).numpy()
@@ -206,9 +211,7 @@ def test_item_without_ids_does_not_depend_on_the_id(fusion):
 
 
 def test_item_of_dropped_features_is_made_from_the_id_alone():
-    tower = ItemTower(
-        NUM_IDS, ENCODERS, TEXT_DIM, DIM, ItemSide(id_dropout=0.0, feature_dropout=0.999999)
-    )
+    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, id_dropout=0.0, feature_dropout=0.999999)
     randomize(tower, 0)
     text, id_row, features = item_inputs(0)
     first = tower(text, id_row, features, training=True).numpy()
@@ -221,7 +224,7 @@ def test_item_of_dropped_features_is_made_from_the_id_alone():
 
 
 def test_tower_for_dot_products_keeps_lengths():
-    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, ItemSide(), is_unit=False)
+    tower = ItemTower(NUM_IDS, ENCODERS, TEXT_DIM, DIM, is_unit=False)
     randomize(tower, 0)
     lengths = np.linalg.norm(tower(*item_inputs()).numpy(), axis=1)
     assert lengths.std() > 0.1
@@ -251,8 +254,16 @@ def user_inputs(seed: int = 0) -> list[object]:
 
 
 def make_user_tower(dropout: float = 0.0, num_ids: int = NUM_IDS) -> UserTower:
-    settings = UserSide(dropout=dropout, id_dropout=dropout, use_id=num_ids > 0)
-    tower = UserTower(num_ids, ENCODERS, TEXT_DIM, DIM, MAX_HISTORY, settings)
+    tower = UserTower(
+        num_ids,
+        ENCODERS,
+        TEXT_DIM,
+        DIM,
+        history=AttentionReader(DIM, MAX_HISTORY),
+        use_id=num_ids > 0,
+        id_dropout=dropout,
+        dropout=dropout,
+    )
     randomize(tower)
     return tower
 

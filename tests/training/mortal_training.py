@@ -88,7 +88,7 @@ def train(folder: Path, observer: Observer) -> None:
 def is_reached(folder: Path, moment: str) -> Callable[[], bool]:
     progress = folder / "progress"
     if moment == "writing":
-        return (folder / ".checkpoint.npz.writing").exists
+        return (folder / ".checkpoint.npz.partial").exists
 
     def has_come() -> bool:
         text = progress.read_text() if progress.exists() else ""
@@ -105,7 +105,7 @@ def live(folder: Path, moment: str | None) -> int:
     A forked child is a process of its own that need not import TensorFlow again.
     """
     (folder / "progress").unlink(missing_ok=True)
-    (folder / ".checkpoint.npz.writing").unlink(missing_ok=True)
+    (folder / ".checkpoint.npz.partial").unlink(missing_ok=True)
     child = os.fork()
     if child == 0:
         train(folder, Reporter(folder))

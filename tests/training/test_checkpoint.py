@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from tfrec.errors import ArtefactError
-from tfrec.training.checkpoint import Checkpoint, load_variables, save_arrays, save_variables
+from tfrec.files import write_arrays
+from tfrec.training.checkpoint import Checkpoint, load_variables, save_variables
 
 
 def make_variables(seed: int = 0) -> list[keras.Variable]:
@@ -95,9 +96,9 @@ class BrokenArray:
 
 def test_failing_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "arrays.npz"
-    save_arrays(path, {"a": np.arange(3)})
+    write_arrays(path, {"a": np.arange(3)})
     with pytest.raises(OSError, match="No space"):
-        save_arrays(path, {"a": np.arange(1000), "b": BrokenArray()})
+        write_arrays(path, {"a": np.arange(1000), "b": BrokenArray()})
     with np.load(path) as saved:
         assert saved.files == ["a"]
         np.testing.assert_array_equal(saved["a"], np.arange(3))
@@ -105,14 +106,14 @@ def test_failing_write_leaves_the_old_file(tmp_path):
 
 def test_killed_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch):
     path = tmp_path / "arrays.npz"
-    save_arrays(path, {"a": np.arange(3)})
+    write_arrays(path, {"a": np.arange(3)})
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "replace", stop)
     with pytest.raises(KeyboardInterrupt):
-        save_arrays(path, {"a": np.arange(5)})
+        write_arrays(path, {"a": np.arange(5)})
     with np.load(path) as saved:
         np.testing.assert_array_equal(saved["a"], np.arange(3))
 
@@ -127,7 +128,7 @@ def test_arrays_are_written_beside_and_renamed(tmp_path, monkeypatch):
         replace(source, target)
 
     monkeypatch.setattr(os, "replace", record)
-    save_arrays(tmp_path / "arrays.npz", {"a": np.arange(3)})
+    write_arrays(tmp_path / "arrays.npz", {"a": np.arange(3)})
     ((source, target),) = renamed
     assert target == tmp_path / "arrays.npz"
     assert source.parent == tmp_path

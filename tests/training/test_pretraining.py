@@ -46,8 +46,8 @@ def run(
 
 
 def test_pretraining_lowers_the_loss_and_beats_guessing(tmp_path: Path):
-    rounds, changed, _ = run(make_tokens(400), tmp_path, steps=120, checkpoint_every=40)
-    assert len(rounds) == 3
+    rounds, changed, _ = run(make_tokens(400), tmp_path, steps=120)
+    assert len(rounds) == 10
     assert rounds[-1]["loss"] < rounds[0]["loss"]
     assert rounds[-1]["accuracy"] > 5 / (VOCABULARY_SIZE - NUM_SPECIAL)
     assert sum(changed) > len(changed) / 2
@@ -70,7 +70,7 @@ def test_texts_are_held_out_with_all_their_copies():
 
 def test_pretraining_of_few_texts_holds_none_out(tmp_path: Path):
     rounds, _, _ = run(make_tokens(15), tmp_path, steps=2)
-    assert len(rounds) == 1
+    assert len(rounds) == 2
     assert rounds[0].keys() == {"loss", "accuracy"}
 
 
@@ -107,12 +107,12 @@ def test_pretraining_with_nothing_to_do_leaves_the_weights(case: str, tmp_path: 
 
 
 def test_pretraining_killed_within_rounds_and_resumed_is_bit_equal(tmp_path: Path, killed_at):
-    tokens, settings = make_tokens(200), {"steps": 15, "checkpoint_every": 5, "batch_size": 16}
+    tokens, settings = make_tokens(200), {"steps": 19, "batch_size": 16}
     wanted_rounds, _, wanted = run(tokens, tmp_path / "whole", dropout=0.2, **settings)
-    with killed_at(8):  # in round 2: a round has five steps, and a checkpoint more at its end
+    with killed_at(5):  # in round 2: a round has two steps, and a checkpoint more at its end
         run(tokens, tmp_path / "parts", dropout=0.2, **settings)
     rounds, _, got = run(tokens, tmp_path / "parts", dropout=0.2, **settings)
     assert rounds == wanted_rounds
-    assert len(rounds) == 3
+    assert len(rounds) == 10
     for one, other in zip(got, wanted, strict=True):
         np.testing.assert_array_equal(one, other)

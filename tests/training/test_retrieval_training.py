@@ -8,14 +8,13 @@ import pytest
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.encoders.adaptation import adapt
-from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.environment import start_tensorflow
 from tfrec.errors import ConfigError
-from tfrec.features.time_gaps import NUM_GAP_BUCKETS
 from tfrec.inference.embedder import Embedder
 from tfrec.inputs.batches import InputTables
 from tfrec.metrics.retrieval import target_ranks
-from tfrec.models.retrieval import RetrievalModel
+from tfrec.models.build import new_retrieval
 from tfrec.training.loop import History
 from tfrec.training.retrieval import train_retrieval
 
@@ -28,17 +27,8 @@ class Trained:
         folder: Path,
     ) -> None:  # fmt: skip
         start_tensorflow(config.seed)
-        self.model = RetrievalModel(
-            TextEncoder(build_backbone("nano", len(vocabulary), 16, dropout=0.0)),
-            num_item_ids=int(data.item_id_rows.max()),
-            num_user_ids=int(data.user_id_rows.max()),
-            item_features=data.item_features,
-            request_features=[*data.user_features, *data.context_features],
-            max_history=data.max_history,
-            config=config.retrieval,
-            num_event_kinds=len(data.event_kinds),
-            num_gaps=NUM_GAP_BUCKETS,
-        )
+        encoder = BertEncoder(build_backbone("nano", len(vocabulary), 16, dropout=0.0))
+        self.model = new_retrieval(config, data, encoder)
         adapt(self.model.encoder, config.encoder.adaptation)
         self.before = self.weights()
         folder.mkdir(exist_ok=True)

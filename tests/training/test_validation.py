@@ -40,7 +40,6 @@ def rated_config(split: dict[str, Any] | None = None) -> Config:
                 "batch_size": 64,
                 "epochs": 10,
                 "learning_rate": 0.05,
-                "health": {"alarm": "off"},
             },
         }
     )

@@ -6,12 +6,12 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfrec.autoconfig.attributes import ItemTable, UserTable
-from tfrec.autoconfig.groups import Group, find_groups
-from tfrec.autoconfig.page import Entry, Remark, write_page
+from tfrec.autoconfig.listings import list_items, list_users
+from tfrec.autoconfig.page import Entry, write_page
 from tfrec.autoconfig.sections import data_section, model_sections
+from tfrec.autoconfig.sorting import sort_tables
 from tfrec.autoconfig.splitting import guess_split
-from tfrec.autoconfig.tables import sort_tables
+from tfrec.autoconfig.table import Table, find_tables
 from tfrec.errors import DataError
 
 
@@ -28,39 +28,33 @@ def guess_config(paths: Sequence[Path], name: str | None = None) -> str:
     Raises:
         DataError: A path does not exist, or no file is a log of events.
     """
-    folder, groups, left_out = find_groups([Path(path) for path in paths])
-    tables = sort_tables(groups)
-    if not tables.events:
-        raise DataError(_describe_nothing(folder, groups, left_out))
-    for group, reason in tables.left_out:
-        shown = ", ".join(group.paths[:3]) + (" ..." if len(group.paths) > 3 else "")
-        left_out[shown] = f"{reason} (columns {', '.join(group.frame.columns[:6])})"
-    parts, split, order = guess_split(tables.events)
-    items = ItemTable(tables, parts)
-    users = UserTable(tables, parts)
+    folder, tables, left_out = find_tables([Path(path) for path in paths])
+    found = sort_tables(tables)
+    if not found.events:
+        raise DataError(_describe_nothing(folder, tables, left_out))
+    for table, reason in found.left_out:
+        shown = ", ".join(table.paths[:3]) + (" ..." if len(table.paths) > 3 else "")
+        left_out[shown] = f"{reason} (columns {', '.join(table.frame.columns[:6])})"
+    parts, split, order = guess_split(found.events)
+    items, users = list_items(found.items, parts), list_users(found.users, parts)
     run_name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._")
-    page: list[Entry | Remark] = [
-        Remark(f"A first configuration, guessed from the first rows of the files in {folder}."),
-        Remark("Each line says why it is there: read them and mend what is wrong."),
-        Remark(
-            "`tfrec validate FILE.yaml` checks the data against it, `tfrec train FILE.yaml` trains."
-        ),
-        *(Remark(f"Left out: {file}: {reason}.") for file, reason in left_out.items()),
+    data = data_section(folder, parts, items, users, split, order)
+    return write_page([
+        f"A first configuration, guessed from the first rows of the files in {folder}.",
+        "Each line says why it is there: read them and mend what is wrong.",
+        "`tfrec validate FILE.yaml` checks the data against it, `tfrec train FILE.yaml` trains.",
+        *(f"Left out: {file}: {reason}." for file, reason in left_out.items()),
         Entry("name", run_name or "first", "names the run and the exported model"),
-        Entry(
-            "data", data_section(folder, parts, items, users, split, order), "the files, by meaning"
-        ),
+        Entry("data", data, "the files, by meaning"),
         *model_sections(parts, items, users),
-    ]
-    return write_page(page)
+    ])  # fmt: skip
 
 
-def _describe_nothing(folder: Path, groups: Sequence[Group], left_out: dict[str, str]) -> str:
-    seen = [
-        f"{group.paths[0]} ({', '.join(group.frame.columns[:5])}"
-        f"{', ...' if group.frame.width > 5 else ''})"
-        for group in groups
-    ]
+def _describe_nothing(folder: Path, tables: Sequence[Table], left_out: dict[str, str]) -> str:
+    seen = []
+    for table in tables:
+        more = ", ..." if table.frame.width > 5 else ""
+        seen.append(f"{table.paths[0]} ({', '.join(table.frame.columns[:5])}{more})")
     seen += [f"{file} ({reason})" for file, reason in left_out.items()]
     shown = "; ".join(seen[:6]) + (f"; {len(seen) - 6} more" if len(seen) > 6 else "")
     return (

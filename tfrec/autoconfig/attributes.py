@@ -1,131 +1,240 @@
-"""The tables beside the events as they will be declared: items and users."""
+"""What the columns of the item and user tables are good for."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from tfrec.autoconfig import words
-from tfrec.autoconfig.catalogue import Guessed, guess_table
 from tfrec.autoconfig.columns import Column, as_float
-from tfrec.autoconfig.events import EventPart
-from tfrec.autoconfig.groups import Group
-from tfrec.autoconfig.ids import Key
-from tfrec.autoconfig.logs import rename_group
-from tfrec.autoconfig.parts import shared_context
-from tfrec.autoconfig.tables import Tables
-from tfrec.schema import Columns, Tensors
+from tfrec.autoconfig.page import Entry
+from tfrec.autoconfig.steps import sql_name, sql_text
 
-_RESERVED_OF_ITEMS = (Columns.ITEM_ID, Columns.TITLE, Columns.TEXT)
-_RESERVED_OF_USERS = (
-    Columns.USER_ID, Columns.TEXT, Columns.ITEM_ID, Tensors.HISTORY, Tensors.HISTORY_KIND,
-    Tensors.HISTORY_TIME, Tensors.TIME, Tensors.QUERY,
-)  # fmt: skip
-# A table is held in memory as a whole; a log of this size is none.
-_MAX_TABLE_BYTES = 200_000_000
-_MIN_TIED, _MIN_KNOWN = 0.9, 0.02
+_MAX_TEXTS = 4
+_MAX_FLAGS = 30
+_MAX_CATEGORIES = 2000
+_FEW_VALUES = 50
+_MANY_VALUES = 100
+_SEPARATORS = ("|", " > ", ";", ", ", ",")
+_MIN_SKEW = 2.0
+_FLAG = "0 and 1"
+_RARE = "hardly a value stands twice, like ids"
+_PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
-class ItemTable:
-    """The catalogue as it will be declared.
+@dataclass
+class Attributes:
+    """What is done with the columns of a table of items or users.
 
-    Args:
-        tables: What each file is.
-        parts: The events.
+    Attributes:
+        is_users: Whether rows are people: names are personal, and there is no title.
+        title: Column that people see; None for none.
+        text: Columns that BERT reads, with the reason of each.
+        features: Declarations by column.
+        computed: Columns that steps have to make by SQL.
+        left_out: Reason by column.
+        personal: Columns that must not be written, with the reason.
     """
 
-    group: Group | None = None
-    key: str = ""
-    guessed = Guessed()
-    overlap: float | None = None
-    others: dict[str, float] = {}
-    is_from_events = False
+    is_users: bool = False
+    title: Column | None = None
+    text: dict[str, str] = field(default_factory=dict)
+    features: dict[str, Entry] = field(default_factory=dict)
+    computed: list[Entry] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
+    personal: dict[str, str] = field(default_factory=dict)
 
-    def __init__(self, tables: Tables, parts: list[EventPart]) -> None:
-        if tables.items:
-            self.group, key = _with_names(*tables.items, "item_id")
-            self.key, self.overlap, self.others = key.column, key.overlap, key.others
-            columns = [c for c in self.group.columns.values() if c.name != self.key]
-            self.guessed = guess_table(columns, _RESERVED_OF_ITEMS)
-            return
-        main = parts[0]
-        columns = [] if main.lists else _tied_columns(main, main.item.column, _is_item_attribute)
-        if columns:
-            self.group, self.key, self.is_from_events = main.group, main.item.column, True
-            self.guessed = guess_table(columns, _RESERVED_OF_ITEMS)
-            for column in columns:
-                main.left_out.pop(column.name, None)
+    def add(self, name: str, form: object, why: str) -> None:
+        """Makes a column a feature."""
+        self.features[name] = Entry(name, form, why)
 
 
-class UserTable:
-    """The user table as it will be declared.
+def guess_attributes(
+    columns: Iterable[Column], reserved: Iterable[str] = (), is_users: bool = False
+) -> Attributes:
+    """Guesses features and texts.
 
     Args:
-        tables: What each file is.
-        parts: The events.
+        columns: The columns beside the id.
+        reserved: Names that no feature may have.
+        is_users: Whether rows are people.
     """
-
-    group: Group | None = None
-    key: str = ""
-    guessed = Guessed()
-    overlap: float | None = None
-    is_from_events = False
-
-    def __init__(self, tables: Tables, parts: list[EventPart]) -> None:
-        main = parts[0]
-        reserved = (*_RESERVED_OF_USERS, *shared_context(parts))
-        if tables.users:
-            self.group, key = _with_names(*tables.users, "user_id")
-            self.key, self.overlap = key.column, key.overlap
-            columns = [c for c in self.group.columns.values() if c.name != self.key]
-            self.guessed = guess_table(columns, reserved, is_users=True)
-            return
-        if main.lists and main.lists.user:
-            return
-        columns = _tied_columns(main, main.user.column, _is_user_attribute)
-        if columns:
-            self.group, self.key, self.is_from_events = main.group, main.user.column, True
-            self.guessed = guess_table(columns, reserved, is_users=True)
-            for column in columns:
-                main.left_out.pop(column.name, None)
-
-
-def _with_names(group: Group, key: Key, name: str) -> tuple[Group, Key]:
-    """Names the columns of a table without a header."""
-    if group.first.has_names:
-        return group, key
-    names = {key.column: name}
-    if name == "item_id":
-        columns = [c for c in group.columns.values() if c.name != key.column]
-        title = guess_table(columns, ()).title
-        names |= {title: "title"} if title else {}
-    others = {names.get(other, other): share for other, share in key.others.items()}
-    return rename_group(group, names), Key(name, key.overlap, others)
-
-
-def _is_user_attribute(column: Column) -> bool:
-    return column.has(words.ATTRIBUTE)
-
-
-def _is_item_attribute(column: Column) -> bool:
-    return column.has(words.ITEM_ATTRIBUTE) and not column.has(words.USER)
-
-
-def _tied_columns(part: EventPart, key: str, test: Callable[[Column], bool]) -> list[Column]:
-    """Returns columns that the log repeats with each event of a user or of an item."""
-    size = sum(head.path.stat().st_size for head in part.group.heads)
-    if size > _MAX_TABLE_BYTES:
-        return []
-    found = []
-    for name in part.left_out:
-        column = part.group.columns[name]
-        plain = column.form in ("text", "number", "boolean") and not column.personal
-        known = len(column.known) > _MIN_KNOWN * len(column.raw)
-        if plain and known and column.distinct > 1 and test(column):
-            pairs = part.group.frame.select(key=key, value=name).drop_nulls()
-            values = pairs.group_by("key").agg(pl.len(), pl.col("value").n_unique().alias("values"))
-            again = values.filter(pl.col("len") > 1)["values"]
-            if len(again) and as_float((again == 1).mean()) >= _MIN_TIED:
-                found.append(column)
+    found, columns = Attributes(is_users), list(columns)
+    if not is_users and (title := find_title(columns)):
+        found.title, found.text[title.name] = title, "the title"
+    for column in columns:
+        if column is not found.title:
+            _guess_column(found, column)
+    flags = [name for name, feature in found.features.items() if feature.why == _FLAG]
+    why = f"more than {_MAX_FLAGS} columns of 0 and 1; better one list column"
+    dropped = dict.fromkeys(flags[_MAX_FLAGS:], why)
+    why = "tfrec uses this name itself; a step `compute` can give another"
+    dropped |= {name: why for name in reserved if name in found.features}
+    found.features = {n: entry for n, entry in found.features.items() if n not in dropped}
+    found.left_out |= dropped
     return found
+
+
+def find_title(columns: Iterable[Column]) -> Column | None:
+    """Returns the column that people see: by its name, or without names the first with words."""
+    texts = [column for column in columns if column.form == "text" and not column.is_url]
+    named = [c for c in texts if c.has(words.TITLE) and not c.has(words.BRAND)]
+    if named:
+        # "title" before "original_title", and both before "brand_name".
+        return min(named, key=lambda column: (len(column.words), column.words[-1] != "title"))
+    unnamed = (c for c in texts if not c.words and _is_prose(c) and c.share_distinct > 0.5)
+    return next(unnamed, None)
+
+
+def _is_prose(column: Column) -> bool:
+    return column.form == "text" and not column.is_url and column.num_words >= 1.5
+
+
+def _guess_column(found: Attributes, column: Column) -> None:
+    name, reason = column.name, ""
+    is_name = column.form == "text" and column.has(words.PERSON_NAME)
+    if column.personal or (found.is_users and is_name and column.share_distinct > 0.2):
+        reason, found.personal[name] = "personal", column.personal or "names of people"
+    elif column.form == "empty":
+        reason = "empty in the first rows"
+    elif column.form == "list":
+        reason = _guess_list(found, column)
+    elif column.form == "other":
+        reason = "nested cells"
+    elif column.distinct == 1:
+        reason = "one value in all of the first rows"
+    elif column.is_url:
+        reason = "addresses of pages or pictures"
+    elif column.form == "time" or (column.time_unit and column.has(words.TIME)):
+        _guess_date(found, column)
+    elif column.is_flag:
+        found.add(name, "category", _FLAG)
+    elif column.form == "number":
+        reason = _guess_number(found, column)
+    else:
+        reason = _guess_text(found, column)
+    if reason:
+        found.left_out[name] = reason
+
+
+def _guess_list(found: Attributes, column: Column) -> str:
+    """Makes lists a feature, or returns why they are none; likewise below."""
+    lists = column.known
+    values, lengths = lists.explode().drop_nulls(), lists.list.len().unique()
+    are_ids = values.dtype.is_integer() and bool((values > 100).all())
+    if values.dtype.is_numeric() and len(lengths) == 1 and lengths[0] > 3 and not are_ids:
+        found.add(column.name, "vector", f"{lengths[0]} numbers in each row")
+    elif values.dtype != pl.String and not values.dtype.is_integer():
+        return (
+            "lists of numbers of differing length" if values.dtype.is_numeric() else "nested cells"
+        )
+    elif values.is_empty():
+        return "empty in the first rows"
+    elif values.n_unique() > 0.5 * len(values) and len(values) > 50:
+        return "lists of values that hardly stand twice"
+    else:
+        _add_list(found, column.name, values.n_unique())
+    return ""
+
+
+def _add_list(found: Attributes, name: str, distinct: int, separator: str = "") -> None:
+    form: dict[str, object] = {"type": "category_list"}
+    if separator not in ("", "|"):
+        form["separator"] = separator
+    if distinct > _MANY_VALUES:
+        form["min_count"] = 5
+    why = f"{distinct:,} values in lists" + (f", {separator!r} between" if separator else "")
+    found.add(name, form if len(form) > 1 else "category_list", why)
+
+
+def _guess_date(found: Attributes, column: Column) -> None:
+    name = sql_name(column.name)
+    if column.time_format:
+        sql = f"STRPTIME({name}, {sql_text(column.time_format)})"
+        why = f"dates of the form {column.known[0]!r}"
+        found.computed.append(Entry(column.name, sql, why))
+    elif column.time_unit in _PER_SECOND:
+        sql = f"CAST({name} AS DOUBLE) / {_PER_SECOND[column.time_unit]}"
+        found.computed.append(Entry(column.name, sql, "dates are read in seconds"))
+    found.add(column.name, "date", "dates or times")
+
+
+def _guess_number(found: Attributes, column: Column) -> str:
+    name, numbers, distinct = column.name, column.numbers.drop_nulls(), column.distinct
+    if not found.is_users and column.has(words.BEHAVIOUR):
+        return "counts what people did, perhaps after the events to be told"
+    is_code = column.has(words.CODE) or not column.words
+    if column.is_whole and is_code and column.share_distinct > 0.5 and distinct > 20:
+        return _RARE
+    early, late = (as_float(numbers.quantile(share)) for share in (0.1, 0.9))
+    levels = 10 if found.is_users or is_code or column.has(words.BRAND) else 5
+    skew, bounds = as_float(numbers.skew()), f"{column.low:g} to {column.high:g}"
+    if column.is_whole and early > 1900 and late < 2100:
+        form = {"type": "number", "clip": "quantile", "missing": "median"}
+        found.add(name, form, "years; wrong ones are moved to the bounds")
+    elif column.is_whole and distinct <= levels:
+        found.add(name, "category", f"{distinct} whole numbers, taken as names")
+    elif column.is_whole and not column.words and found.is_users and distinct <= _FEW_VALUES:
+        found.add(name, "category", f"{distinct} whole numbers: codes? else number")
+    elif column.is_whole and column.has(words.CODE) and distinct <= _MAX_CATEGORIES:
+        found.add(name, {"type": "category", "min_count": 5}, f"ids of {distinct:,} groups")
+    elif skew > _MIN_SKEW and column.low >= 0:
+        why = f"{bounds} with a long tail (skewness {skew:.1f})"
+        found.add(name, {"type": "number", "scale": "log"}, why)
+    else:
+        found.add(name, "number", bounds)
+    return ""
+
+
+def _guess_text(found: Attributes, column: Column) -> str:
+    name, distinct, rows = column.name, column.distinct, len(column.known)
+    why = f"{distinct:,} values in {rows:,} rows"
+    category: dict[str, object] = {"type": "category", "min_count": 5}
+    is_repeated = distinct <= max(_FEW_VALUES, 0.2 * rows) and distinct < 0.9 * rows
+    is_few = distinct <= _MAX_CATEGORIES
+    is_brand = column.has(words.BRAND) and column.num_words < 3 and column.share_distinct < 0.6
+    separator = _find_separator(column)
+    if separator:
+        _add_list(found, name, _split(column, separator).n_unique(), separator)
+    elif is_repeated and is_few and column.num_words < 6:
+        found.add(name, category if distinct > _MANY_VALUES else "category", why)
+    elif is_brand:
+        found.add(name, category, why)
+    elif _is_prose(column):
+        if found.title and _stands_in(column, found.title):
+            return f"says mostly what {found.title.name!r} says"
+        if len(found.text) >= _MAX_TEXTS:
+            return f"a text; {_MAX_TEXTS} stand before it"
+        found.text[name] = f"{column.num_words:.0f} words a cell"
+    elif is_few and distinct <= 0.9 * rows and not column.is_unique:
+        found.add(name, category, why)
+    else:
+        return _RARE
+    return ""
+
+
+def _split(column: Column, separator: str) -> pl.Series:
+    return column.known.str.split(separator).explode().str.strip_chars()
+
+
+def _find_separator(column: Column) -> str:
+    """Returns what stands between the values of list cells; empty for cells of one value."""
+    for separator in _SEPARATORS:
+        if as_float(column.known.str.contains(separator, literal=True).mean()) < 0.2:
+            continue
+        values = _split(column, separator)
+        is_short = as_float(values.str.count_matches(r"\S+").quantile(0.9)) <= 4
+        # Prose has commas, too; its pieces do not come again.
+        if is_short and values.n_unique() < min(0.35 * len(values), 0.9 * len(column.known)):
+            return separator
+    return ""
+
+
+def _stands_in(column: Column, title: Column) -> bool:
+    """Tells whether a text is mostly a part of the title."""
+    cells = pl.DataFrame({"part": column.raw, "whole": title.raw}).drop_nulls()
+    lower = cells.select(pl.all().str.to_lowercase())
+    stands = lower.select(pl.col("whole").str.contains(pl.col("part"), literal=True).mean())
+    return as_float(stands.item()) > 0.5

@@ -1,27 +1,31 @@
-"""What the cells of one column look like."""
+"""What the cells of one column look like, as the parsers of the data read them."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from tfrec.autoconfig import words
+from tfrec.data.parsing.checks import Findings, RowChecks
+from tfrec.data.parsing.times import Unit, to_times
+from tfrec.data.reading.batch import RawBatch
+from tfrec.features.cells import to_numbers, to_text
 
 Form = Literal["empty", "number", "boolean", "time", "text", "list", "other"]
 
 _LIKELY = 0.95
-# Years 1990 to 2040 in seconds.
-_FIRST_SECOND, _LAST_SECOND = 631_152_000, 2_208_988_800
-_UNITS = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-_ISO = (
-    r"^\d{4}-\d{1,2}-\d{1,2}([T ]\d{1,2}:\d{2}(:\d{2}([.,]\d+)?)?\s*(Z|UTC|[+-]\d{2}(:?\d{2})?)?)?$"
-)
+_UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns")
+# Numbers are times only where they are of our days: most others would be, too.
+_OUR_DAYS = datetime(1990, 1, 1), datetime(2040, 1, 1)
+_ALL_DAYS = datetime(1000, 1, 1), datetime(9999, 1, 1)
 _TIME_FORMATS = (
     "%m/%d/%Y %I:%M:%S %p", "%m/%d/%Y %H:%M:%S", "%m/%d/%Y %H:%M", "%m/%d/%Y",
+    "%m/%d/%y %H:%M", "%m/%d/%y",
     "%d/%m/%Y %H:%M:%S", "%d/%m/%Y %H:%M", "%d/%m/%Y", "%d.%m.%Y %H:%M:%S", "%d.%m.%Y %H:%M",
     "%d.%m.%Y", "%Y/%m/%d %H:%M:%S", "%Y/%m/%d %H:%M", "%Y/%m/%d", "%d-%b-%Y %H:%M:%S",
     "%d-%b-%Y", "%d %b %Y", "%b %d, %Y", "%B %d, %Y", "%d-%m-%Y %H:%M:%S", "%d-%m-%Y",
@@ -34,7 +38,7 @@ _POSTCODE = r"^\d{5}(-\d{4})?$"
 _IP = r"^\d{1,3}(\.\d{1,3}){3}$"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Column:
     """One column of the first rows of a table.
 
@@ -64,9 +68,7 @@ class Column:
         """The known cells as text."""
         if self.known.dtype.is_nested() or self.known.dtype in (pl.Object, pl.Binary):
             return pl.Series([], dtype=pl.String)
-        if self.known.dtype.is_float():
-            return self.known.cast(pl.String).str.replace(r"\.0$", "")
-        return self.known.cast(pl.String)
+        return to_text(_rows_of(self.known), "cells")
 
     @cached_property
     def distinct(self) -> int:
@@ -96,63 +98,47 @@ class Column:
             return "other"
         if self.known.str.to_lowercase().is_in(["true", "false"]).all():
             return "boolean"
-        if self._matches(r"^0\d") < 0.02 and self.numbers.null_count() < 0.02 * len(self.known):
+        if self.share(r"^0\d") < 0.02 and self.numbers.null_count() < 0.02 * len(self.known):
             return "number"
-        return "time" if self._matches(_ISO) >= _LIKELY or self.time_format else "text"
+        return "text" if self.time_format is None else "time"
 
     @cached_property
     def numbers(self) -> pl.Series:
         """The known cells as numbers, null where they are none."""
-        numbers = self.known.cast(pl.Float64, strict=False)
-        return numbers.set(~numbers.is_finite().fill_null(True), None)
+        return to_numbers(_rows_of(self.known), "cells")
 
     @cached_property
     def time_format(self) -> str | None:
-        """How text has to be read to be a time; None for ISO 8601 and for what is no time."""
-        if self.known.dtype != pl.String or self._matches(_ISO) >= _LIKELY:
+        """How text has to be read to be a time: empty for ISO 8601, None for what is no time."""
+        if self.known.dtype != pl.String or self.numbers.null_count() < 0.5 * len(self.known):
             return None
         sample = self.known.head(1000)
-        if self._matches(r"\d") < _LIKELY or sample.str.contains(r"^.{41}").any():
+        if self.share(r"\d") < _LIKELY or sample.str.contains(r"^.{41}").any():
             return None
-        for form in _TIME_FORMATS:
-            times = sample.str.to_datetime(form, time_unit="us", strict=False)
-            if len(times.drop_nulls()) >= _LIKELY * len(sample):
+        for form in ("", *_TIME_FORMATS):
+            times = to_times(_rows_of(sample), "cells", *_ALL_DAYS, form or None)
+            if times.null_count() <= (1 - _LIKELY) * len(times):
                 return form
         return None
 
     @cached_property
-    def time_unit(self) -> str | None:
+    def time_unit(self) -> Unit | None:
         """The unit in which numbers are times of our days since 1970; None if they are none."""
-        if self.form != "number" or not self.is_whole:
+        if self.form != "number":
             return None
-        low, high = (as_float(self.numbers.quantile(share)) for share in (0.01, 0.99))
-        for unit, size in _UNITS.items():
-            if _FIRST_SECOND * size <= low and high < _LAST_SECOND * size:
+        for unit in _UNITS:
+            times = to_times(_rows_of(self.known), "cells", *_OUR_DAYS, None, unit)
+            if times.null_count() <= 0.02 * len(times):
                 return unit
-        is_days = self.text.str.to_datetime("%Y%m%d", strict=False).null_count() == 0
-        return "s" if is_days and low >= 19_900_101 and high < 20_400_101 else None
+        return None
 
     @cached_property
     def times(self) -> pl.Series:
         """The known cells as Datetime("us"), null where they are no times."""
-        dtype = self.known.dtype
-        if dtype == pl.Date or isinstance(dtype, pl.Datetime):
-            times = self.known.cast(pl.Datetime("us", getattr(dtype, "time_zone", None)))
-            return times.dt.replace_time_zone(None)
-        if self.time_unit:
-            if self.high < 20_400_101:
-                return self.text.str.to_datetime("%Y%m%d", time_unit="us", strict=False)
-            micros = self.numbers * (10**6 / _UNITS[self.time_unit])
-            return micros.cast(pl.Int64).cast(pl.Datetime("us"))
-        if dtype != pl.String:
-            return pl.Series([], dtype=pl.Datetime("us"))
-        if self.time_format:
-            return _plain(self.known.str.to_datetime(self.time_format, strict=False))
-        iso = self.known.str.extract(r"^(\d{4}-\d{1,2}-\d{1,2}(?:[T ]\d{1,2}:\d{2}(?::\d{2})?)?)")
-        iso = iso.str.replace("T", " ", literal=True)
-        parts = [iso.str.to_datetime(form, time_unit="us", strict=False) for form in
-                 ("%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%Y-%m-%d")]  # fmt: skip
-        return parts[0].fill_null(parts[1]).fill_null(parts[2])
+        form = self.time_format if self.known.dtype == pl.String and not self.time_unit else None
+        bounds = _OUR_DAYS if self.time_unit else _ALL_DAYS
+        unit = self.time_unit or "s"
+        return to_times(_rows_of(self.known), "cells", *bounds, form or None, unit)
 
     @cached_property
     def is_whole(self) -> bool:
@@ -165,15 +151,14 @@ class Column:
     @cached_property
     def is_unique(self) -> bool:
         """Whether hardly a cell stands twice and hardly one is empty."""
-        rows = len(self.raw)
-        return rows > 1 and self.distinct >= 0.98 * rows
+        return len(self.raw) > 1 and self.distinct >= 0.98 * len(self.raw)
 
     @cached_property
     def is_id(self) -> bool:
         """Whether cells could be ids: whole numbers or short text in one piece."""
         if self.form == "number":
-            return self.is_whole and self.low >= 0
-        return self.form == "text" and self._matches(r"^\S{1,64}$") > 0.99
+            return self.is_whole and (self.low >= 0 or self.has(words.ID))
+        return self.form == "text" and self.share(r"^\S{1,64}$") > 0.99
 
     @cached_property
     def low(self) -> float:
@@ -188,8 +173,7 @@ class Column:
     @cached_property
     def num_words(self) -> float:
         """Words of a cell, on average."""
-        counts = self.text.str.count_matches(r"\S+")
-        return as_float(counts.mean())
+        return as_float(self.text.str.count_matches(r"\S+").mean())
 
     @cached_property
     def is_flag(self) -> bool:
@@ -201,22 +185,22 @@ class Column:
     @cached_property
     def is_url(self) -> bool:
         """Whether cells are addresses of pages or pictures."""
-        return self.form == "text" and self._matches(_URL) > 0.5
+        return self.form == "text" and self.share(_URL) > 0.5
 
     @cached_property
     def personal(self) -> str:
         """What of a person the cells tell by their form or name; empty for nothing."""
         if self.form not in ("text", "number", "time") or self.is_url:
             return ""
-        if self._matches(_EMAIL) > 0.5:
+        if self.share(_EMAIL) > 0.5:
             return "e-mail addresses"
-        if self._matches(_IP) > 0.5:
+        if self.share(_IP) > 0.5:
             return "network addresses"
-        if any(word in words.PERSONAL for word in self.words):
+        if self.has(words.PERSONAL):
             return f"the name says {self.name!r}"
-        if not self.has_name and self._matches(_POSTCODE) > 0.9 and self.share_distinct > 0.1:
+        if not self.has_name and self.share(_POSTCODE) > 0.9 and self.share_distinct > 0.1:
             return "five digits, like postcodes"
-        if self.form == "text" and self._matches(_PHONE) > 0.9:
+        if self.form == "text" and self.share(_PHONE) > 0.9:
             return "like phone numbers"
         return ""
 
@@ -226,13 +210,10 @@ class Column:
 
     def consists_of(self, *groups: frozenset[str]) -> bool:
         """Tells whether its name is made of words of these groups alone."""
-        known = frozenset().union(*groups)
-        return bool(self.words) and all(word in known for word in self.words)
+        return bool(self.words) and set(self.words) <= frozenset().union(*groups)
 
-    def _matches(self, pattern: str) -> float:
+    def share(self, pattern: str) -> float:
         """Returns the share of known cells that fit a pattern."""
-        if not len(self.text):
-            return 0.0
         return as_float(self.text.str.contains(pattern).mean())
 
 
@@ -241,13 +222,7 @@ def as_float(value: object) -> float:
     return float(value) if isinstance(value, int | float) else 0.0
 
 
-def columns_of(frame: pl.DataFrame, has_names: bool = True) -> dict[str, Column]:
-    """Describes each column of a frame."""
-    return {
-        name: Column(name, frame[name], has_names or not re.fullmatch(r"column_\d+", name))
-        for name in frame.columns
-    }
-
-
-def _plain(times: pl.Series) -> pl.Series:
-    return times.dt.replace_time_zone(None).cast(pl.Datetime("us"))
+def _rows_of(cells: pl.Series) -> RowChecks:
+    """Returns rows whose one column is to be parsed; what does not fit becomes null."""
+    frame = cells.alias("cells").to_frame()
+    return RowChecks(RawBatch(frame, "", np.arange(len(cells))), "", Findings("collect"))

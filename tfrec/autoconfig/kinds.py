@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import Column
+from tfrec.autoconfig.page import Entry
 
 _MAX_KINDS = 30
+_STEPS_BACK = {"remove", "removed", "unfollow", "return", "refund", "unlike"}
 
 
 def is_kind(column: Column) -> bool:
@@ -21,29 +23,23 @@ def is_kind(column: Column) -> bool:
     return known >= len(values) / 2 and (known > 1 or not column.words)
 
 
-def mean_of_kinds(
-    names: Iterable[str], counts: Iterable[int]
-) -> dict[str, tuple[dict[str, object], str]]:
+def mean_of_kinds(counts: Mapping[str, int]) -> dict[str, Entry]:
     """Says what each kind of event means by words that shops and publishers use."""
-    found = {name: (words.stage_of(name), count) for name, count in zip(names, counts, strict=True)}
-    positive = [stage for stage, _ in found.values() if stage]
-    first = min(positive, default=1)
-    kinds: dict[str, tuple[dict[str, object], str]] = {}
-    for name, (stage, count) in found.items():
-        meaning: dict[str, object]
+    stages = {name: words.stage_of(name) for name in counts}
+    first = min((stage for stage in stages.values() if stage), default=1)
+    kinds: dict[str, Entry] = {}
+    for name, stage in stages.items():
+        meaning: dict[str, object] = {"label": 1}
         if stage is None:
-            meaning, why = {"label": 1}, "no word that is known here; is it wanted (1) or not (0)?"
+            why = "no word that is known here; is it wanted (1) or not (0)?"
+        elif stage == 0 and _STEPS_BACK.intersection(words.words_of(name)):
+            meaning, why = {"label": 0, "ranked": False}, "a step back; no answer to a list"
         elif stage == 0:
             meaning, why = {"label": 0}, "seen, not wanted"
-            if any(word in words.words_of(name) for word in _STEPS_BACK):
-                meaning, why = {"label": 0, "ranked": False}, "a step back; no answer to a list"
         elif stage == first:
-            meaning, why = {"label": 1}, "wanted"
+            why = "wanted"
         else:
-            meaning = {"label": 1, "weight": float(stage), "ranked": False, "target": False}
+            meaning |= {"weight": float(stage), "ranked": False, "target": False}
             why = "says more, but follows an earlier event, so it is no row to learn twice"
-        kinds[name] = (meaning, f"{why}; {count:,} of the first rows")
+        kinds[name] = Entry(name, meaning, f"{why}; {counts[name]:,} of the first rows")
     return kinds
-
-
-_STEPS_BACK = ("remove", "removed", "unfollow", "return", "refund", "unlike")

@@ -2,247 +2,226 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import permutations
+from typing import Any
 
 import polars as pl
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import Column, as_float
-from tfrec.autoconfig.list_columns import (
-    ALIKE,
-    MAX_ROWS,
-    ListColumn,
-    as_lists,
-    holds_items,
-    share_matching,
-)
-from tfrec.autoconfig.page import Block, Entry, sql_name, sql_text
+from tfrec.autoconfig.page import Block, Entry
+from tfrec.autoconfig.steps import compute, explode, sql_name, sql_text
 
-SHOWN, CLICKED, HISTORY = "shown", "clicked", "history"
+SHOWN, CLICKED, HISTORY, SEQUENCE = "shown", "clicked", "history", "sequence"
+_MAX_ROWS = 2000
+_ALIKE = 0.98
+_SEPARATORS = (" ", ",", "|", ";")
+_ID = r"[A-Za-z_]{0,6}\d[\w-]*"
 
 
-@dataclass(frozen=True)
-class Lists:
+@dataclass(frozen=True, eq=False)
+class ListColumn:
+    """A column of lists.
+
+    Attributes:
+        column: The column.
+        lists: Its lists, of the first rows.
+        sql: What makes the lists where cells are text; empty for lists.
+    """
+
+    column: Column
+    lists: pl.Series
+    sql: str = ""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self.column.name
+
+    @cached_property
+    def values(self) -> Column:
+        """The values of all lists, below the name of the lists."""
+        return Column(self.name, self.lists.explode().drop_nulls(), self.column.has_name)
+
+    @cached_property
+    def holds_items(self) -> bool:
+        """Whether the values could be ids."""
+        cells = self.values.raw
+        is_text = cells.dtype == pl.String and self.values.share(rf"^{_ID}$") > _ALIKE
+        return is_text or cells.dtype.is_integer()
+
+
+@dataclass(frozen=True, eq=False)
+class ItemLists:
     """One way in which rows hold lists of items.
 
     Attributes:
         kind: ``shown``: a list of shown items that says which were clicked. ``history``: items that
             a user turned to, in other rows or before the log. ``sequence``: the same, and all
             there is.
-        steps: What makes one row of each item.
-        item: Column with the item id, after the steps.
+        why: What was measured.
+        taken: Columns that the lists use up, that of the items first.
+        steps: What makes one row of each item, `item_id`.
+        ids: Item ids of the first rows, as text.
+        users: Users of the first rows, where the steps make the column `user_id`.
         time: Column with the time of each item, where a list tells it.
         watch_time: Likewise, in seconds.
-        user: Column that the steps make, where the file has no columns.
-        ids: Item ids of the first rows, as text.
-        num_items: Items of a row, on average.
-        taken: Columns that the lists use up.
-        why: What was measured.
     """
 
     kind: str
-    steps: list[Block]
-    item: str
-    ids: pl.Series
-    num_items: float
-    taken: tuple[str, ...]
     why: str
-    time: str | None = None
-    watch_time: str | None = None
-    user: str | None = None
-    users: pl.Series = field(default_factory=lambda: pl.Series([], dtype=pl.String))
+    taken: list[str]
+    steps: list[Block]
+    ids: pl.Series
+    users: pl.Series = field(default_factory=pl.Series)
+    time: Column | None = None
+    watch_time: str = ""
 
 
-def compute(**columns: tuple[str, str]) -> Block:
-    """Returns a step that makes columns by SQL, each with the reason."""
-    made = [Entry(name, text, why) for name, (text, why) in columns.items()]
-    return [Entry("compute", made, "new columns")]
-
-
-def sequence_lines(frame: pl.DataFrame) -> Lists:
+def read_sequences(frame: pl.DataFrame) -> ItemLists:
     """Reads lines ``user item item ...``."""
-    text = frame["line"].head(MAX_ROWS).str.strip_chars().str.replace_all(r"\s+", " ")
-    cells = text.str.split(" ")
-    items = cells.list.slice(1)
+    cells = frame["line"].head(_MAX_ROWS).str.replace_all(r"\s+", " ").str.split(" ")
     separator = "\t" if frame["line"].str.contains("\t", literal=True).all() else " "
     written = sql_text(separator)
-    steps = [
-        compute(
-            user_id=(f"split_part(line, {written}, 1)", "a line begins with a user"),
-            item_id=(
-                f"string_to_array(substr(line, strpos(line, {written}) + 1), {written})",
-                "the items behind it, taken as oldest first",
-            ),
-        ),
-        [Entry("explode", ["item_id"], "one row for each item")],
-        [Entry("where", "item_id <> ''", "no rows without an item")],
+    items = f"string_to_array(substr(line, strpos(line, {written}) + 1), {written})"
+    made = [
+        Entry("user_id", f"split_part(line, {written}, 1)", "a line begins with a user"),
+        Entry("item_id", items, "the items behind it, taken as oldest first"),
     ]
-    return Lists(
-        "sequence", steps, "item_id", _flat(items), as_float(items.list.len().mean()),
-        ("line",), "lines of ids of differing number", user="user_id", users=cells.list.first(),
-    )  # fmt: skip
+    steps = [compute(made), *explode(["item_id"], True)]
+    ids = cells.list.slice(1).explode().drop_nulls()
+    why = "lines of ids of differing number"
+    return ItemLists(SEQUENCE, why, ["line"], steps, ids, users=cells.list.first())
 
 
-def find_lists(columns: dict[str, Column]) -> list[Lists]:
+def find_lists(columns: dict[str, Column]) -> list[ItemLists]:
     """Finds lists of items in the rows of a table that names a user in each."""
-    found = [lists for column in columns.values() if (lists := as_lists(column)) is not None]
-    parts: list[Lists] = []
-    used: set[str] = set()
-    for column in found:
-        if column.expression and share_matching(column, r"^.+-[01]$") > 0.99:
-            parts.append(_marked(column))
-            used.add(column.name)
-    pair = None if parts else _find_pair(found)
-    if pair:
-        parts.append(_shown_and_clicked(*pair))
-        used |= {column.name for column in pair}
-    rest = [column for column in found if column.name not in used]
-    parts += _parallel(rest) or [_alone(column) for column in rest if holds_items(column)][:1]
-    return parts
+    columns_of_lists = [each for column in columns.values() if (each := _as_lists(column))]
+    found = [_marked(column) for column in columns_of_lists if _is_marked(column)]
+    found = found or _shown_and_clicked(columns_of_lists)
+    used = [name for lists in found for name in lists.taken]
+    rest = [column for column in columns_of_lists if column.name not in used]
+    return found + (_side_by_side(rest) or [_alone(c) for c in rest if c.holds_items][:1])
 
 
-def _find_pair(found: list[ListColumn]) -> tuple[ListColumn, ListColumn] | None:
-    """Finds two columns of which one holds, row by row, a part of what the other holds."""
-    best: tuple[float, ListColumn, ListColumn] | None = None
-    for shown in found:
-        for clicked in found:
-            if shown is clicked or shown.inner != clicked.inner or not holds_items(shown):
-                continue
-            lengths = shown.lists.list.len().sum(), clicked.lists.list.len().sum()
-            if not 0 < lengths[1] < lengths[0]:
-                continue
-            share = _share_within(clicked.lists, shown.lists)
-            if share > ALIKE and (best is None or share > best[0]):
-                best = (share, shown, clicked)
-    return best[1:] if best else None
+def _as_lists(column: Column) -> ListColumn | None:
+    cells = column.raw.head(_MAX_ROWS)
+    if isinstance(cells.dtype, pl.List):
+        inner = cells.dtype.inner
+        is_plain = inner == pl.String or inner.is_numeric() or inner.is_temporal()
+        return ListColumn(column, cells) if is_plain else None
+    if column.form != "text" or column.share(r"^\d+(,\d{1,2})?$") > _ALIKE:  # 4,50 is a number
+        return None
+    name, separators = sql_name(column.name), [*_SEPARATORS]
+    if cells.drop_nulls().str.contains(r"^\[.*\]$").all():
+        cells, separators = cells.str.replace_all(r"[\[\]' ]", ""), [","]
+        for mark in "[] '":
+            name = f"REPLACE({name}, {sql_text(mark)}, '')"
+    for separator in separators:
+        between = re.escape(separator)
+        known = cells.drop_nulls()
+        is_ids = as_float(known.str.contains(rf"^{_ID}({between}{_ID})*$").mean()) > _ALIKE
+        if is_ids and as_float(known.str.count_matches(between).mean()) >= 0.5:
+            sql = f"string_to_array({name}, {sql_text(separator)})"
+            return ListColumn(column, cells.str.split(separator), sql)
+    return None
 
 
-def _share_within(part: pl.Series, whole: pl.Series) -> float:
-    """Returns the share of known lists whose values all stand in the other column's list."""
-    frame = pl.DataFrame({"part": part, "whole": whole}).drop_nulls()
-    frame = frame.filter(pl.col("part").list.len() > 0)
-    outside = pl.col("part").list.set_difference("whole").list.len()
-    return as_float(frame.select((outside == 0).mean()).item())
-
-
-def _made_lists(*columns: ListColumn) -> list[Block]:
-    why = "ids with a separator between become a list"
-    texts = {column.name: (column.expression, why) for column in columns if column.expression}
-    return [compute(**texts)] if texts else []
-
-
-def _exploded(*columns: ListColumn) -> list[Block]:
+def _item_lists(
+    kind: str,
+    why: str,
+    columns: list[ListColumn],
+    made: list[Entry],
+    exploded: int = 1,
+    **more: Any,
+) -> ItemLists:
+    """Returns lists whose rows are made of the first `exploded` columns, that of items first."""
+    items = columns[0]
+    texts = [
+        Entry(column.name, column.sql, "ids with a separator between become a list")
+        for column in columns if column.sql
+    ]  # fmt: skip
     names = [column.name for column in columns]
-    condition = f"{sql_name(names[0])} IS NOT NULL"
-    if columns[0].inner == pl.String:
-        condition += f" AND {sql_name(names[0])} <> ''"
-    why = "one row for each item" + ("; the lists stand side by side" if len(names) > 1 else "")
-    where: Block = [Entry("where", condition, "no rows without an item")]
-    return [[Entry("explode", names, why)], where]
+    steps = [compute(texts)] if texts else []
+    steps += [*explode(names[:exploded], items.values.raw.dtype == pl.String), compute(made)]
+    more.setdefault("ids", items.values.raw.cast(pl.String))
+    return ItemLists(kind, why, names, steps, **more)
 
 
-def _marked(column: ListColumn) -> Lists:
+def _is_marked(column: ListColumn) -> bool:
+    return bool(column.sql) and column.values.share(r"^.+-[01]$") > 0.99
+
+
+def _marked(column: ListColumn) -> ItemLists:
     name = sql_name(column.name)
-    steps = [
-        *_made_lists(column),
-        *_exploded(column),
-        compute(
-            item_id=(f"LEFT({name}, LENGTH({name}) - 2)", "what stands before -1 or -0"),
-            kind=(
-                f"CASE WHEN RIGHT({name}, 1) = '1' THEN '{CLICKED}' ELSE '{SHOWN}' END",
-                "-1: clicked, -0: not clicked",
-            ),
-        ),
+    kind = f"CASE WHEN RIGHT({name}, 1) = '1' THEN '{CLICKED}' ELSE '{SHOWN}' END"
+    made = [
+        Entry("item_id", f"LEFT({name}, LENGTH({name}) - 2)", "what stands before -1 or -0"),
+        Entry("kind", kind, "-1: clicked, -0: not clicked"),
     ]
-    ids = _flat(column.lists).str.replace(r"-[01]$", "")
     why = f"{column.name!r} holds items with -1 or -0: clicked or not"
-    return Lists(SHOWN, steps, "item_id", ids, _mean_length(column), (column.name,), why)
+    return _item_lists(SHOWN, why, [column], made, ids=column.values.raw.str.replace(r"-[01]$", ""))
 
 
-def _shown_and_clicked(shown: ListColumn, clicked: ListColumn) -> Lists:
-    share = _share_within(clicked.lists, shown.lists)
+def _shown_and_clicked(found: list[ListColumn]) -> list[ItemLists]:
+    """Finds two columns of which one holds, row by row, a part of what the other holds."""
+    best, pair = _ALIKE, None
+    for shown, clicked in permutations([column for column in found if column.holds_items], 2):
+        lengths = [column.lists.list.len().sum() for column in (clicked, shown)]
+        if shown.lists.dtype == clicked.lists.dtype and 0 < lengths[0] < lengths[1]:
+            frame = pl.DataFrame({"part": clicked.lists, "whole": shown.lists}).drop_nulls()
+            frame = frame.filter(pl.col("part").list.len() > 0)
+            outside = pl.col("part").list.set_difference("whole").list.len()
+            share = as_float(frame.select((outside == 0).mean()).item())
+            if share > best:
+                best, pair = share, (shown, clicked)
+    if pair is None:
+        return []
+    shown, clicked = pair
     left, right = sql_name(clicked.name), sql_name(shown.name)
-    steps = [
-        *_made_lists(shown, clicked),
-        *_exploded(shown),
-        compute(
-            item_id=(right, "the item of each row"),
-            kind=(
-                f"CASE WHEN array_contains({left}, {right}) THEN '{CLICKED}' ELSE '{SHOWN}' END",
-                "clicked, if it stands in the other list too",
-            ),
-        ),
+    kind = f"CASE WHEN array_contains({left}, {right}) THEN '{CLICKED}' ELSE '{SHOWN}' END"
+    made = [
+        Entry("item_id", right, "the item of each row"),
+        Entry("kind", kind, "clicked, if it stands in the other list too"),
     ]
-    why = f"{clicked.name!r} is a part of {shown.name!r} in {share:.1%} of the rows"
-    taken = (shown.name, clicked.name)
-    return Lists(SHOWN, steps, "item_id", _flat(shown.lists), _mean_length(shown), taken, why)
+    why = f"{clicked.name!r} is a part of {shown.name!r} in {best:.1%} of the rows"
+    return [_item_lists(SHOWN, why, [shown, clicked], made)]
 
 
-def _parallel(found: list[ListColumn]) -> list[Lists]:
+def _side_by_side(found: list[ListColumn]) -> list[ItemLists]:
     """Finds lists of one length in each row, one of items."""
     for items in found:
-        if not holds_items(items):
-            continue
+        lengths = items.lists.list.len().fill_null(0)
         others = [
             other for other in found
-            if other is not items
-            and (_lengths(other) == _lengths(items)).all()
+            if other is not items and (other.lists.list.len().fill_null(0) == lengths).all()
         ]  # fmt: skip
-        if not others:
+        is_better = any(o.column.has(words.ITEM) and o.holds_items for o in others)
+        if not others or not items.holds_items or (is_better and not items.column.has(words.ITEM)):
             continue
-        times = [o for o in others if o.inner.is_temporal() or _holds_seconds(o)]
-        watch = [o for o in others if o.inner.is_numeric() and _is_watch_time(o) and o not in times]
-        if any(_is_item_name(o) and holds_items(o) for o in others) and not _is_item_name(items):
-            continue
-        names = tuple(column.name for column in (items, *others))
-        steps = [
-            *_made_lists(items, *others),
-            *_exploded(items, *others),
-            compute(item_id=(sql_name(items.name), "the item of each row")),
-        ]
-        why = f"{', '.join(map(repr, names))} have the same length in each row"
+        times = [o for o in others if o.values.form == "time"]
+        times += [o for o in others if o.values.time_unit and o.column.has(words.TIME)]
+        watch = [
+            o for o in others
+            if o.values.form == "number" and o.column.has(words.WATCH, frozenset(["time"]))
+            and o not in times
+        ]  # fmt: skip
+        columns = [items, *others]
+        why = f"{', '.join(repr(each.name) for each in columns)} have the same length in each row"
+        made = [Entry("item_id", sql_name(items.name), "the item of each row")]
         return [
-            Lists(
-                HISTORY, steps, "item_id", _flat(items.lists), _mean_length(items), names, why,
-                time=times[0].name if times else None,
-                watch_time=watch[0].name if watch else None,
+            _item_lists(
+                HISTORY, why, columns, made, len(columns),
+                time=times[0].values if times else None,
+                watch_time=watch[0].name if watch else "",
             )
         ]  # fmt: skip
     return []
 
 
-def _alone(column: ListColumn) -> Lists:
-    steps = [
-        *_made_lists(column),
-        *_exploded(column),
-        compute(item_id=(sql_name(column.name), "the item of each row")),
-    ]
-    why = f"{column.name!r} holds a list of ids"
-    mean = _mean_length(column)
-    return Lists(HISTORY, steps, "item_id", _flat(column.lists), mean, (column.name,), why)
-
-
-def _is_item_name(column: ListColumn) -> bool:
-    return any(word in words.ITEM for word in column.words)
-
-
-def _is_watch_time(column: ListColumn) -> bool:
-    return any(word in words.WATCH for word in column.words) and "time" in column.words
-
-
-def _holds_seconds(column: ListColumn) -> bool:
-    if not column.inner.is_integer() or not any(w in words.TIME for w in column.words):
-        return False
-    return Column(column.name, column.lists.explode()).time_unit is not None
-
-
-def _flat(lists: pl.Series) -> pl.Series:
-    return lists.explode().drop_nulls().cast(pl.String)
-
-
-def _lengths(column: ListColumn) -> pl.Series:
-    return column.lists.list.len().fill_null(0)
-
-
-def _mean_length(column: ListColumn) -> float:
-    return as_float(column.lists.list.len().mean())
+def _alone(column: ListColumn) -> ItemLists:
+    made = [Entry("item_id", sql_name(column.name), "the item of each row")]
+    return _item_lists(HISTORY, f"{column.name!r} holds a list of ids", [column], made)

@@ -7,6 +7,7 @@ import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _WIDTH = 100
 _COLUMN = 44
@@ -23,24 +24,18 @@ class Entry:
 
     Attributes:
         key: Its name.
-        value: A scalar, a list or mapping of scalars, or entries below it. A list of lists of
-            entries is a sequence of mappings.
+        value: A scalar, a list or mapping of scalars, or a block below it. A list of blocks is a
+            sequence of mappings.
         why: Why this value, and what to change if it is wrong.
     """
 
     key: str
-    value: object
+    value: Any
     why: str = ""
 
 
-@dataclass(frozen=True)
-class Remark:
-    """A comment on lines of its own."""
-
-    text: str
-
-
-Block = Sequence[Entry | Remark]
+Block = Sequence[Entry | str]
+"""Keys, and comments on lines of their own between them."""
 
 
 def write_page(block: Block) -> str:
@@ -50,20 +45,25 @@ def write_page(block: Block) -> str:
 
 def _lines(block: Block, indent: str) -> Iterator[str]:
     for entry in block:
-        if isinstance(entry, Remark):
-            yield from comment_lines(entry.text, indent)
+        if isinstance(entry, str):
+            yield from _comment(entry, indent)
             continue
-        key, value = f"{_scalar(entry.key)}:", entry.value
+        line, value = f"{indent}{_scalar(entry.key)}:", entry.value
+        below: list[str] = []
         if _is_block(value):
-            yield from _with_reason(indent + key, entry.why, indent)
-            yield from _lines(value, indent + "  ")  # type: ignore[arg-type]
-        elif _is_sequence(value):
-            yield from _with_reason(indent + key, entry.why, indent)
-            for element in value:  # type: ignore[attr-defined]
-                yield from _element(element, indent + "  ")
+            below = [*_lines(value, indent + "  ")]
+        elif isinstance(value, list) and value and _is_block(value[0]):
+            below = [line for element in value for line in _element(element, indent + "  ")]
+        elif value is not None:
+            is_plain = isinstance(value, str) and _PLAIN_LINE.fullmatch(value)
+            line += f" {value if is_plain and value.lower() not in _NOT_TEXT else _flow(value)}"
+        beside = f"{line:<{_COLUMN}}  # {_printable(entry.why)}"
+        if not entry.why or len(beside) <= _WIDTH:
+            yield beside if entry.why else line
         else:
-            written = "" if value is None else f" {_line(value)}"
-            yield from _with_reason(f"{indent}{key}{written}", entry.why, indent)
+            yield from _comment(entry.why, indent)
+            yield line
+        yield from below
 
 
 def _element(block: Block, indent: str) -> Iterator[str]:
@@ -79,24 +79,10 @@ def _element(block: Block, indent: str) -> Iterator[str]:
             yield line
 
 
-def _with_reason(line: str, why: str, indent: str) -> Iterator[str]:
-    if not why:
-        yield line
-        return
-    beside = f"{line:<{_COLUMN}}  # {_printable(why)}"
-    if len(beside) <= _WIDTH:
-        yield beside
-    else:
-        yield from comment_lines(why, indent)
-        yield line
-
-
-def comment_lines(text: str, indent: str = "") -> Iterator[str]:
-    """Yields comment lines of bounded width."""
+def _comment(text: str, indent: str) -> Iterator[str]:
     width = max(_WIDTH - len(indent) - 2, 40)
-    plain = _printable(text)
-    for line in textwrap.wrap(plain, width, break_long_words=False, break_on_hyphens=False):
-        yield f"{indent}# {line}"
+    lines = textwrap.wrap(_printable(text), width, break_long_words=False, break_on_hyphens=False)
+    yield from (f"{indent}# {line}" for line in lines)
 
 
 def _printable(text: str) -> str:
@@ -105,54 +91,22 @@ def _printable(text: str) -> str:
 
 
 def _is_block(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and isinstance(value[0], Entry | Remark)
-
-
-def _is_sequence(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and _is_block(value[0])
+    """Tells a block from a list of scalars: it has a key."""
+    return isinstance(value, list) and any(isinstance(entry, Entry) for entry in value)
 
 
 def _flow(value: object) -> str:
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_scalar(k)}: {_flow(v)}" for k, v in value.items()) + "}"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list):
         return "[" + ", ".join(_flow(element) for element in value) + "]"
     return _scalar(value)
 
 
-def _line(value: object) -> str:
-    is_plain = isinstance(value, str) and _PLAIN_LINE.fullmatch(value)
-    return str(value) if is_plain and str(value).lower() not in _NOT_TEXT else _flow(value)
-
-
 def _scalar(value: object) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int | float):
-        return repr(value)
-    text = str(value)
-    if _PLAIN.fullmatch(text) and text.lower() not in _NOT_TEXT:
-        return text
-    quoted = json.dumps(text, ensure_ascii=False)
-    return "".join(c if c.isprintable() else _escape(c) for c in quoted)
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-def sql_name(name: str) -> str:
-    """Writes a column's name for SQL, in quotes where it needs them."""
-    if re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)+|shown|clicked|history|item|line", name):
-        return name
-    escaped = name.replace('"', '""')
-    return f'"{escaped}"'
-
-
-def sql_text(text: str) -> str:
-    """Writes text for SQL."""
-    escaped = text.replace("'", "''")
-    return f"'{escaped}'"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if _PLAIN.fullmatch(value) and value.lower() not in _NOT_TEXT:
+        return value
+    quoted = json.dumps(value, ensure_ascii=False)
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08x}" for c in quoted)

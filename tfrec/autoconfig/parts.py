@@ -2,173 +2,135 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import polars as pl
 
 from tfrec.autoconfig.columns import Column
+from tfrec.autoconfig.declaration import declare
 from tfrec.autoconfig.events import EventPart, Role
 from tfrec.autoconfig.lists import HISTORY, SHOWN
-from tfrec.autoconfig.page import Block, Entry, sql_name, sql_text
+from tfrec.autoconfig.page import Block, Entry
+from tfrec.autoconfig.steps import compute, sql_name, sql_text
 
+_Value = TypeVar("_Value")
+_UNKNOWN = "CAST(NULL AS VARCHAR)"
 _NOTHING = {
-    "impression": "CAST(NULL AS VARCHAR)",
     "query": "''",
     "watch_time": "CAST(NULL AS FLOAT)",
     "position": "CAST(NULL AS INT)",
     "weight": "1",
     "sequence": "0",
 }
-_PLAIN_KIND = "event"
-
-
-def is_labelled_by_kind(parts: Sequence[EventPart]) -> bool:
-    """Tells whether kinds give the labels: one list of wanted items needs none."""
-    if len(parts) == 1 and parts[0].lists:
-        return parts[0].lists.kind == SHOWN
-    return any(part.kinds for part in parts)
+_PLAIN_KIND = Entry("event", {"label": 1, "ranked": False}, "wanted")
+_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def shared_roles(parts: Sequence[EventPart]) -> dict[str, Role]:
-    """Returns the role columns that all parts will have, named as the first part that has them."""
-    roles: dict[str, Role] = {}
-    for part in parts:
-        for key, role in part.roles.items():
-            roles.setdefault(key, role)
-    if is_labelled_by_kind(parts):
-        why = "made by the steps above" if "kind" not in roles else roles["kind"].why
-        roles["kind"] = Role(roles["kind"].column if "kind" in roles else "kind", why)
-        roles.pop("rating", None)
-        roles.pop("label", None)
+    """Returns the roles that all parts will have, each with the column of the first that has it."""
+    roles = _merge(part.roles for part in parts)
+    # One list of wanted items needs no labels.
+    if len(parts) == 1 and parts[0].lists and not parts[0].is_shown:
+        return roles
+    if any(part.kinds for part in parts):
+        made = Role(Column("kind", pl.Series(dtype=pl.String)), "made by the steps above")
+        kind = roles.pop("kind", made)
+        roles = {key: role for key, role in roles.items() if key not in ("rating", "label")}
+        roles["kind"] = kind
     return roles
 
 
-def shared_context(parts: Sequence[EventPart]) -> dict[str, str]:
-    """Returns context columns of any part, with the reason."""
-    context: dict[str, str] = {}
-    for part in parts:
-        for name, why in part.context.items():
-            context.setdefault(name, why)
-    return context
+def shared_context(parts: Sequence[EventPart]) -> dict[str, Entry]:
+    """Returns the features of the request that any part has."""
+    return _merge(part.context for part in parts)
 
 
-def write_parts(parts: Sequence[EventPart]) -> list[Block]:
+def shared_kinds(parts: Sequence[EventPart]) -> list[Entry]:
+    """Returns all kinds of events."""
+    plain = {_PLAIN_KIND.key: _PLAIN_KIND}
+    return list(_merge(part.kinds or plain for part in parts).values())
+
+
+def _merge(mappings: Iterable[Mapping[str, _Value]]) -> dict[str, _Value]:
+    """Returns the entries of all; of those with one key, the first."""
+    merged: dict[str, _Value] = {}
+    for mapping in mappings:
+        merged |= {key: value for key, value in mapping.items() if key not in merged}
+    return merged
+
+
+def declare_parts(parts: Sequence[EventPart]) -> list[Block]:
     """Returns the declaration of each part's files, with steps that give it the shared columns."""
-    blocks: list[Block] = []
+    blocks = []
     for part in parts:
-        keys = part.group.part(part.numbers, _describe(part))
-        steps = [*part.group.cutting, *(part.lists.steps if part.lists else ())]
-        made = _missing_columns(part, parts)
-        if made:
-            entries = [Entry(name, text, why) for name, (text, why) in made.items()]
-            steps.append([Entry("compute", entries, "columns that the other parts have")])
-        if steps:
-            steps = [list(step) for step in steps]
-            keys.append(Entry("steps", steps, "changes of the rows, in order"))
-        blocks.append(keys)
+        steps = [*part.lists.steps] if part.lists else []
+        if made := _missing_columns(part, parts):
+            steps.append(compute(made, "columns that the other parts have"))
+        why = "the log"
+        if part.lists:
+            what = {SHOWN: "what was shown and clicked", HISTORY: "what users turned to"}
+            why = f"{what.get(part.lists.kind, 'sequences of items')}: {part.lists.why}"
+        why += f"; {part.split} by the file's name" if part.split else ""
+        blocks.append(declare(part.table, steps, why, part.numbers))
     return blocks
 
 
-def _describe(part: EventPart) -> str:
-    what = {SHOWN: "what was shown and clicked", HISTORY: "what users turned to"}
-    text = what.get(part.lists.kind, "sequences of items") if part.lists else "the log"
-    if part.lists:
-        text += f": {part.lists.why}"
-    if part.split:
-        text += f"; {part.split} by the file's name"
-    return text
-
-
-def _missing_columns(part: EventPart, parts: Sequence[EventPart]) -> dict[str, tuple[str, str]]:
-    """Returns SQL and reason of each column that this part has to make."""
-    main = parts[0]
-    made: dict[str, tuple[str, str]] = {}
-    if part.split:
-        made["split"] = (sql_text(part.split), "the file's name says so")
-    for own, shared in ((part.user.column, main.user.column), (part.item.column, main.item.column)):
-        if own != shared:
-            made[shared] = (sql_name(own), "the name that it has in the first part")
+def _missing_columns(part: EventPart, parts: Sequence[EventPart]) -> list[Entry]:
+    """Returns each column that this part has to make, by SQL."""
+    made = []
+    timed = next((part for part in parts if "time" in part.roles), part)
     for key, role in shared_roles(parts).items():
-        if key == "kind":
-            kind = _kind_of(part, role.column)
-            if kind:
-                made[role.column] = kind
-        elif key == "time":
-            time = _time_of(part, main, role.column)
-            if time:
-                made[role.column] = time
-        elif key not in part.roles:
-            made[role.column] = (_NOTHING.get(key, "CAST(NULL AS VARCHAR)"), "not told here")
-        elif part.roles[key].column != role.column:
-            name = sql_name(part.roles[key].column)
-            made[role.column] = (name, "the name that it has in another part")
-    for name in shared_context(parts):
-        if name not in part.context:
-            made[name] = ("CAST(NULL AS VARCHAR)", "not told here")
-    return made
+        own = part.roles.get(key)
+        if key == "split" and part.split:
+            sql, why = sql_text(part.split), "the file's name says so"
+        elif key == "kind" and own is None and part.is_shown:
+            sql, why = sql_name("kind"), "the name of another part"
+        elif key == "kind" and own is None:
+            kind = next(iter(part.kinds), _PLAIN_KIND.key)
+            sql, why = sql_text(kind), "one kind for all of these rows"
+        elif key == "time" and own is None:
+            sql, why = _time_before(timed)
+        elif key == "time" and own:
+            sql, why = _time_of(part, timed, own)
+        elif own is None:
+            sql, why = _NOTHING.get(key, _UNKNOWN), "not told here"
+        else:
+            sql, why = sql_name(own.name), "the name that it has in another part"
+        if sql not in (role.name, sql_name(role.name)):
+            made.append(Entry(role.name, sql, why))
+    missing = [name for name in shared_context(parts) if name not in part.context]
+    return made + [Entry(name, _UNKNOWN, "not told here") for name in missing]
 
 
-def _kind_of(part: EventPart, column: str) -> tuple[str, str] | None:
-    if part.lists and part.lists.kind == SHOWN:
-        return None if column == "kind" else ("kind", "the name of another part")
-    if "kind" in part.roles:
-        own = part.roles["kind"].column
-        return None if own == column else (sql_name(own), "the name of another part")
-    name = next(iter(part.kinds), _PLAIN_KIND)
-    return sql_text(name), "one kind for all of these rows"
-
-
-def kinds_of(parts: Sequence[EventPart]) -> dict[str, tuple[dict[str, object], str]]:
-    """Returns all kinds of events with what they mean and why."""
-    kinds: dict[str, tuple[dict[str, object], str]] = {}
-    for part in parts:
-        own = part.kinds or {_PLAIN_KIND: ({"label": 1, "ranked": False}, "wanted")}
-        for name, meaning in own.items():
-            kinds.setdefault(name, meaning)
-    return kinds
-
-
-def _time_of(part: EventPart, main: EventPart, column: str) -> tuple[str, str] | None:
-    if "time" not in part.roles:
-        return _time_before(main)
-    own = part.roles["time"].column
-    form, main_form = (p.settings.get("time_format", ("", ""))[0] for p in (part, main))
-    unit, main_unit = (p.settings.get("time_unit", ("s", ""))[0] for p in (part, main))
+def _time_of(part: EventPart, main: EventPart, time: Role) -> tuple[str, str]:
+    """Returns the times of a part as the first part writes them."""
+    form, main_form = (_setting(p, "time_format", "") for p in (part, main))
+    unit, main_unit = (_setting(p, "time_unit", "s") for p in (part, main))
+    name = sql_name(time.name)
     if form and form != main_form:
-        why = "times of another form"
-        return f"STRPTIME({sql_name(own)}, {sql_text(str(form))})", why
+        return f"STRPTIME({name}, {sql_text(form)})", "times of another form"
     if unit != main_unit and not form:
-        sizes = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
-        factor = sizes[str(main_unit)] / sizes[str(unit)]
-        return f"CAST({sql_name(own)} AS DOUBLE) * {factor:g}", "times of another unit"
-    return None if own == column else (sql_name(own), "the time of each item")
+        factor = _PER_SECOND[main_unit] / _PER_SECOND[unit]
+        return f"CAST({name} AS DOUBLE) * {factor:g}", "times of another unit"
+    return name, "the time of each item"
 
 
-def _time_before(main: EventPart) -> tuple[str, str] | None:
+def _setting(part: EventPart, key: str, default: str) -> str:
+    return part.settings[key].value if key in part.settings else default
+
+
+def _time_before(main: EventPart) -> tuple[str, str]:
     """Returns a moment before the log begins, written as the log writes its times."""
-    if "time" not in main.roles:
-        return None
-    column = time_column(main)
+    column = main.roles["time"].column
     first = column.times.min()
     assert isinstance(first, datetime)
     # A week before the first rows: the log may begin a little earlier than they do.
     moment = datetime(first.year, first.month, first.day) - timedelta(days=7)
     why = "no times here: a moment before the log begins (it must be before its first event)"
-    if column.time_format:
-        return sql_text(moment.strftime(column.time_format)), why
     if column.time_unit:
-        size = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}[column.time_unit]
-        return str(int((moment - datetime(1970, 1, 1)).total_seconds()) * size), why
-    text = sql_text(moment.isoformat(" "))
-    is_text = column.known.dtype == pl.String
-    return (text if is_text else f"CAST({text} AS TIMESTAMP)"), why
-
-
-def time_column(part: EventPart, frame: pl.DataFrame | None = None) -> Column:
-    """Returns the times of a part's first rows; those of lists are taken out of them."""
-    name = part.roles["time"].column
-    cells = (part.group.frame if frame is None else frame)[name]
-    if isinstance(cells.dtype, pl.List):
-        cells = cells.head(2000).explode()
-    return Column(name, cells)
+        seconds = int((moment - datetime(1970, 1, 1)).total_seconds())
+        return str(seconds * _PER_SECOND[column.time_unit]), why
+    text = sql_text(moment.strftime(column.time_format or "%Y-%m-%d %H:%M:%S"))
+    return (text if column.known.dtype == pl.String else f"CAST({text} AS TIMESTAMP)"), why

@@ -41,6 +41,8 @@ QUERY: Final = _set("query search keyword keywords term searchterm q text phrase
 SEQUENCE: Final = _set("sequence seq step sequencenumber eventnumber")
 SPLIT: Final = _set("split partition fold set subset")
 WATCH: Final = _set("watch read dwell spent view play listen")
+SECONDS: Final = _set("time seconds sec secs duration s")
+NO_SECONDS: Final = _set("next ms")
 CONTEXT: Final = _set(
     "device os platform browser channel network locale weekday daypart hour weather surface "
     "page medium"

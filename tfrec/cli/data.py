@@ -98,7 +98,7 @@ def prepare(config: ConfigPath, overrides: Overrides = None) -> None:
     for table in report_tables(shown):
         show_table(table.title, table.columns, table.rows)
     _show_warnings(report)
-    typer.echo(f"Prepared: {pipeline.folder / 'prepare'}")
+    typer.echo(f"Prepared: {pipeline.artefacts.path('prepare')}")
 
 
 def _show_validation(report: dict[str, Any]) -> None:

@@ -24,7 +24,7 @@ def train(config: ConfigPath, overrides: Overrides = None) -> None:
     _show_report(pipeline)
     _show_sample(pipeline.sample())
     version, sample = Path(pipeline.exported_folder()), pipeline.sample()
-    typer.echo(f"Report and pictures: {pipeline.folder / 'evaluation' / 'report.md'}")
+    typer.echo(f"Report and pictures: {pipeline.artefacts.report_page}")
     _show_exports(pipeline)
     typer.echo(
         f"Ask it: {command_name()} recommend --model {version.parent} --user {sample['user_id']} "

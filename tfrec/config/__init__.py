@@ -8,7 +8,8 @@ file and the key. The resolved form (`Config.to_yaml`) is written beside every a
 from tfrec.config.candidates import Candidates, CandidateSource
 from tfrec.config.cleaning import Cleaning, KCore, Privacy, Sessions, Split
 from tfrec.config.data import Data
-from tfrec.config.features import Clip, Feature, Features, FeatureType, Missing
+from tfrec.config.execution import Execution
+from tfrec.config.features import Clip, Feature, Features, Missing
 from tfrec.config.filters import Filters
 from tfrec.config.models import (
     Encoder,
@@ -23,6 +24,7 @@ from tfrec.config.reading import load_config, parse_config
 from tfrec.config.retrieval import Adversarial, History, Loss, Negatives, Retrieval
 from tfrec.config.roles import EventKind, Events, Items, Relations, Users
 from tfrec.config.run import Config
+from tfrec.config.stages import ExtraStage
 from tfrec.config.tables import Join, Step, TableFile, TableFiles
 from tfrec.config.tuning import Tuning, TuningRange
 
@@ -39,9 +41,10 @@ __all__ = [
     "Evaluation",
     "EventKind",
     "Events",
+    "Execution",
     "Export",
+    "ExtraStage",
     "Feature",
-    "FeatureType",
     "Features",
     "Filters",
     "Head",

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import inspect
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tfrec.config.base import PositiveFloat, PositiveInt, Section
+from tfrec.errors import ConfigError
+from tfrec.registry import FEATURE_TYPES
 
-FeatureType = Literal["category", "category_list", "number", "vector", "date"]
+# Keyword of a feature type's class to the key that gives it.
+_KEYS = {
+    "scale": "scale",
+    "min_count": "min_count",
+    "oov_buckets": "oov_buckets",
+    "separator": "separator",
+    "missing": "missing.method",
+    "missing_value": "missing.value",
+    "neighbours": "missing.neighbours",
+    "indicator": "missing.indicator",
+    "clip": "clip.method",
+    "low_quantile": "clip.low",
+    "high_quantile": "clip.high",
+    "max_deviations": "clip.limit",
+}
 
 
 class Missing(Section):
@@ -74,8 +91,11 @@ class Feature(Section):
     A bare type name is accepted as short form: ``brand: category``.
     """
 
-    type: FeatureType
-    """``date`` is read like a time and becomes the number of days since 1970-01-01."""
+    type: str
+    """A name, or ``package.module:Class`` of your own. ``date`` is read like a time and becomes the
+    number of days since 1970-01-01."""
+    options: dict[str, Any] = {}
+    """Of a type of your own: what its class takes beside the keys below."""
     scale: Literal["linear", "log"] = "linear"
     """Numbers: ``log`` takes sign(x) * log(1 + |x|) before standardising."""
     min_count: PositiveInt = 1
@@ -88,29 +108,46 @@ class Feature(Section):
     missing: Annotated[Missing, BeforeValidator(_expand_method)] = Missing()
     clip: Annotated[Clip | None, BeforeValidator(_expand_method)] = None
 
+    @field_validator("type")
+    @classmethod
+    def _check_name(cls, value: str) -> str:
+        FEATURE_TYPES.place_of(value)
+        return value
+
     @model_validator(mode="after")
-    def _check_type(self) -> Feature:
-        is_number = self.type in ("number", "date")
-        is_category = self.type in ("category", "category_list")
-        if not is_number and (self.scale != "linear" or self.clip):
-            raise ValueError(f"`scale` and `clip` are for numbers, not for {self.type}")
-        if not is_category and (self.min_count != 1 or self.oov_buckets):
-            raise ValueError(f"`min_count` and `oov_buckets` are for categories, not {self.type}")
-        if self.type != "category_list" and self.changed(["separator"]):
-            raise ValueError(f"`separator` is for category_list, not for {self.type}")
-        if not is_number and not self.missing.indicator:
-            raise ValueError(f"`missing.indicator` is for numbers, not for {self.type}")
-        method, value = self.missing.method, self.missing.value
-        allowed = {"unknown"}
-        if is_number:
-            allowed |= {"constant", "mean", "median", "most_frequent", "interpolate", "nearest"}
-        elif self.type == "category":
-            allowed |= {"constant", "most_frequent"}
-        if method not in allowed:
-            raise ValueError(f"`missing: {method}` does not work for {self.type}")
-        if value is not None and isinstance(value, str) == is_number:
-            raise ValueError(f"`missing.value` must be a {'number' if is_number else 'text'}")
+    def _check_keys(self) -> Feature:
+        if self.type not in FEATURE_TYPES.ours:
+            return self  # made, and so checked, when data are prepared
+        if self.options:
+            raise ValueError(f"`options` are for a type of your own, not for {self.type}")
+        part, keywords = FEATURE_TYPES.load(self.type, "type"), self.keywords()
+        for name in keywords:
+            if name not in inspect.signature(part).parameters:
+                key = _KEYS[name].removesuffix(".method")
+                raise ValueError(f"`{key}` does not go with `type: {self.type}`")
+        part(name=self.type, **keywords)
         return self
+
+    def keywords(self) -> dict[str, Any]:
+        """Returns what is not left at its default, as keywords of the type's class."""
+        found = {}
+        for keyword, key in _KEYS.items():
+            section, name = self, key
+            if "." in key:
+                outer, name = key.split(".")
+                section = getattr(self, outer)
+            if section is not None and section.changed([name]):
+                found[keyword] = getattr(section, name)
+        return found
+
+    @property
+    def uses(self) -> frozenset[str]:
+        """Where such a feature may be named; see `FeatureType.uses`. A type is imported for it."""
+        try:
+            found: frozenset[str] = FEATURE_TYPES.load(self.type, "type").uses
+        except ConfigError as error:
+            raise ValueError(str(error)) from None
+        return found
 
 
 def _expand_feature(value: object) -> object:
@@ -118,6 +155,17 @@ def _expand_feature(value: object) -> object:
 
 
 Features = dict[str, Annotated[Feature, BeforeValidator(_expand_feature)]]
+
+
+def refuse_use(features: Features, use: str, place: str) -> None:
+    """Raises `ValueError` where a feature is of a type that does not work at a place."""
+    for name, feature in features.items():
+        if use not in feature.uses:
+            known = [n for n in FEATURE_TYPES.ours if use in FEATURE_TYPES.load(n, "type").uses]
+            raise ValueError(
+                f"`{place}.{name}`: wanted a feature of type {' or '.join(known)}, got "
+                f"{feature.type}"
+            )
 
 
 def refuse_method(features: Features, method: str, place: str, only_for: str) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
-from tfrec.registry import INDEXES
+from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
+from tfrec.registry import INDEXES, TEXT_ENCODERS, Door
 
 
 class Text(Section):
@@ -22,14 +22,19 @@ class Pretraining(Section):
     """Masked-LM pre-training on the catalogue's texts."""
 
     steps: Annotated[int, Field(ge=0)] = 200
+    """Measured at ten points; rounded up to ten spans of one length."""
     batch_size: PositiveInt = 256
     learning_rate: PositiveFloat = 1e-3
     mask_rate: Annotated[float, Field(gt=0, lt=1)] = 0.15
-    checkpoint_every: PositiveInt = 50
 
 
-class Encoder(Section):
-    """The BERT encoder."""
+class Encoder(PartSection):
+    """The text encoder."""
+
+    door: ClassVar[Door] = TEXT_ENCODERS
+
+    kind: str = "bert"
+    """Our BERT, or a `TextEncoder` of your own. That has no masked-LM pre-training."""
 
     source: str = "tiny"
     """A size (nano, tiny, mini, small, medium, base: weights from scratch), a keras-nlp preset
@@ -48,16 +53,28 @@ class Encoder(Section):
     weighted by learned attention (which a frozen encoder does not learn)."""
     pretraining: Pretraining = Pretraining()
 
+    @model_validator(mode="after")
+    def _check_bert(self) -> Encoder:
+        names = ["source", "dropout", "trained_layers", "lora_rank", "pooling", "pretraining"]
+        if not self.is_ours and (of_bert := self.changed(names)):
+            raise ValueError(f"`{of_bert[0]}` goes with `kind: bert`, got kind {self.kind!r}")
+        if not self.is_ours and self.adaptation not in ("frozen", "full"):
+            raise ValueError(
+                f"`adaptation`: wanted frozen or full with kind {self.kind!r}, got "
+                f"{self.adaptation}, which goes with `kind: bert`"
+            )
+        return self
 
-class Index(Section):
+
+class Index(PartSection):
     """Search for the nearest items."""
+
+    door: ClassVar[Door] = INDEXES
 
     kind: str = "scann"
     """``scann``: with ScaNN's operations, which a server must have. ``portable``: an inverted file
     of TensorFlow's own operations. ``exact``: every item is scored. Or ``package.module:Class`` of
     your own."""
-    options: dict[str, Any] = {}
-    """Of an index of your own."""
     candidates: PositiveInt = 200
     """Items that retrieval hands to the ranking model."""
     min_recall: Fraction = 0.95
@@ -65,16 +82,6 @@ class Index(Section):
     precision: Literal["float32", "float16", "int8"] = "float32"
     """What item embeddings are kept in, by the index and beside it. ``int8`` has a scale for each
     item. ScaNN's own copy stays float32."""
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> Index:
-        try:
-            INDEXES.place_of(self.kind)
-        except ValueError as error:
-            raise ValueError(f"`kind`: {error}") from None
-        if self.options and self.kind in INDEXES.ours:
-            raise ValueError(f"`options` are for an index of your own, not for {self.kind}")
-        return self
 
 
 class ItemKnn(Section):

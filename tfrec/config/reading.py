@@ -14,6 +14,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
+from tfrec.config.moved import dotted_keys, find_moved
 from tfrec.config.run import Config
 from tfrec.errors import ConfigError, did_you_mean
 
@@ -58,6 +59,9 @@ def override_file(path: str | Path, overrides: Sequence[str]) -> str:
 
 def parse_config(tree: Mapping[str, Any], origin: str = "configuration") -> Config:
     """Validates a nested mapping; `origin` names it in errors."""
+    moved = find_moved(dotted_keys(tree))
+    if moved is not None:
+        raise ConfigError(f"{origin}: {moved}")
     try:
         return Config.model_validate(dict(tree))
     except pydantic.ValidationError as error:
@@ -95,6 +99,9 @@ def _apply_override(tree: dict[str, Any], override: str) -> None:
         value = YAML(typ="safe", pure=True).load(text) if text else ""
     except YAMLError:
         value = text
+    moved = find_moved(iter([key.strip()]))
+    if moved is not None:
+        raise ConfigError(f"--set {override}: {moved}")
     *parents, leaf = key.strip().split(".")
     node: Any = tree
     for parent in parents:

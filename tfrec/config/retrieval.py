@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
+from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
+from tfrec.registry import FUSIONS, HISTORY_READERS, TOWER_PARTS, Door
 
 Count = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0)]
+
+
+class Fusion(PartSection):
+    """How the parts of an item become one vector. In short: the kind alone."""
+
+    door: ClassVar[Door] = FUSIONS
+
+    kind: str = "sum"
+    """The sum; the sum and an MLP over all parts side by side; or a sum weighted by a learned gate
+    that looks at the item."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _spell_out(cls, value: Any) -> Any:
+        return {"kind": value} if isinstance(value, str) else value
+
+
+class OwnPart(PartSection):
+    """A further part of an embedding, a `TowerPart` of your own."""
+
+    door: ClassVar[Door] = TOWER_PARTS
 
 
 class ItemSide(Section):
@@ -18,9 +40,10 @@ class ItemSide(Section):
     use_id: bool = True
     """Whether an item seen in training has a vector of its own. Without, items are known by text
     and features alone, and new ones are on a par with old ones."""
-    fusion: Literal["sum", "concat", "gate"] = "sum"
-    """How text, id and features become one vector: their sum, an MLP over all of them side by
-    side, or a sum weighted by a learned gate that looks at the item."""
+    fusion: Fusion = Fusion()
+    """How text, id, features and own parts become one vector."""
+    parts: dict[str, OwnPart] = {}
+    """Own parts beside text, id and features, by a name of your choice."""
     text_scale: PositiveFloat = 1.0
     """Factor of text vectors before their projection. Below 1, texts are learned more slowly than
     ids, which keeps them from being all that counts."""
@@ -30,11 +53,14 @@ class ItemSide(Section):
     """Share of texts and of each feature hidden in training, so that items without them work."""
 
 
-class History(Section):
+class History(PartSection):
     """How the user tower reads a history."""
 
-    kind: Literal["transformer", "attention", "mean", "none"] = "attention"
-    """A causal transformer, attention pooling, the plain mean, or no look at the history."""
+    door: ClassVar[Door] = HISTORY_READERS
+
+    kind: str = "attention"
+    """A causal transformer, attention pooling, the plain mean, no look at the history, or a
+    `HistoryReader` of your own."""
     layers: PositiveInt = 2
     """Transformer: blocks."""
     heads: PositiveInt = 2
@@ -60,6 +86,8 @@ class UserSide(Section):
     """Whether a residual layer mixes the parts once more. Without, a user tower of an id alone is
     matrix factorisation."""
     history: History = History()
+    parts: dict[str, OwnPart] = {}
+    """Own parts, which join the sum, by a name of your choice."""
 
 
 class Negatives(Section):
@@ -151,13 +179,6 @@ class Schedule(Section):
     """Share of the steps in which the rate rises from zero."""
 
 
-class Health(Section):
-    """What a training run must not look like at its end."""
-
-    alarm: Literal["error", "warn", "off"] = "error"
-    """What a collapsed run, one that leaks labels, or one worse than popularity leads to."""
-
-
 class Retrieval(Section):
     """Towers, objective and training of retrieval."""
 
@@ -188,11 +209,10 @@ class Retrieval(Section):
     mixed_precision: bool = False
     """Whether towers and encoder compute in 16 bits (float16 with loss scaling on GPUs of the past,
     bfloat16 elsewhere). Of use on accelerators only."""
-    jit_compile: bool = False
-    """Whether XLA compiles the encoder's part of a step."""
-    strategy: Literal["one_device", "mirrored", "multi_worker"] = "one_device"
-    """One device, all GPUs of a machine, or the workers of ``TF_CONFIG``; they share a batch."""
-    health: Health = Health()
+    validation_k: PositiveInt = 10
+    """Epochs are compared by the NDCG of the validation targets in lists of this length."""
+    validation_remove_seen: bool = True
+    """Whether items of the history are left out of those lists, as in serving."""
 
     @model_validator(mode="after")
     def _check_history(self) -> Retrieval:

@@ -8,7 +8,7 @@ from typing import Literal
 from pydantic import model_validator
 
 from tfrec.config.base import Column, PositiveFloat, Section
-from tfrec.config.features import Features, refuse_method
+from tfrec.config.features import Features, refuse_method, refuse_use
 
 # Roles of events. A column of the first kind has one meaning only; of the second, no feature of a
 # request may be one: it says what the user did, or which row it is.
@@ -133,9 +133,7 @@ class Events(Section):
 
     @model_validator(mode="after")
     def _check_context(self) -> Events:
-        known = ("category", "number", "date")
-        if any(feature.type not in known for feature in self.context.values()):
-            raise ValueError("`context` features are of type category, number or date")
+        refuse_use(self.context, "context", "context")
         refuse_method(self.context, "nearest", "context", "numbers of items and users")
         return self
 
@@ -192,8 +190,7 @@ class Relations(Section):
 
     @model_validator(mode="after")
     def _check_types(self) -> Relations:
-        if any(feature.type != "category_list" for feature in self.features.values()):
-            raise ValueError("`relations.features` are of type category_list")
+        refuse_use(self.features, "relations", "features")
         columns = (self.head, self.relation, self.tail)
         if len(set(columns)) < len(columns):
             raise ValueError(

@@ -11,10 +11,12 @@ from ruamel.yaml import YAML
 from tfrec.config.base import Section
 from tfrec.config.candidates import TWO_TOWER, Candidates
 from tfrec.config.data import Data
+from tfrec.config.execution import Execution
 from tfrec.config.filters import Filters
 from tfrec.config.models import Encoder, Evaluation, Export, Index, Text
 from tfrec.config.ranking import Ranking
 from tfrec.config.retrieval import Retrieval
+from tfrec.config.stages import ExtraStage
 from tfrec.config.tuning import Tuning
 
 
@@ -35,6 +37,9 @@ class Config(Section):
     ranking: Ranking = Ranking()
     evaluation: Evaluation = Evaluation()
     export: Export = Export()
+    stages: list[ExtraStage] = []
+    """Stages of your own, beside ours."""
+    run: Execution = Execution()
     tuning: Tuning = Tuning()
 
     @model_validator(mode="after")
@@ -47,20 +52,22 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_encoder(self) -> Config:
+        if self.export.encoder == "int8" and not self.encoder.is_ours:
+            raise ValueError(
+                f"`export.encoder: int8` goes with `encoder.kind: bert`, got {self.encoder.kind!r}"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_filters(self) -> Config:
         filters, features = self.filters, self.data.items.features
-        categories, numbers = ("category", "category_list"), ("number",)
-        for key, names, types in (
-            ("attributes", filters.attributes, categories),
-            ("available", filters.available, numbers),
-            ("unsafe", filters.unsafe, numbers),
-            ("caps", list(filters.caps), ("category",)),
-        ):
-            for name in names:
-                if name not in features or features[name].type not in types:
-                    known = [n for n, feature in features.items() if feature.type in types]
+        for key in ("attributes", "available", "unsafe", "caps"):
+            for name in getattr(filters, key):
+                if name not in features or key not in features[name].uses:
+                    known = [n for n, feature in features.items() if key in feature.uses]
                     raise ValueError(
-                        f"`filters.{key}`: wanted an item feature of type {' or '.join(types)} "
+                        f"`filters.{key}`: wanted an item feature of a type that works there "
                         f"({', '.join(known) or 'none is declared'}), got {name!r}"
                     )
         return self

@@ -31,10 +31,10 @@ import numpy as np
 import polars as pl
 
 from tfrec.errors import ArtefactError
-from tfrec.features.tabular import FeatureEncoder, encode_frame, load_feature
+from tfrec.features import FeatureType, encode_frame, load_feature
 from tfrec.schema import SPLITS, UNKNOWN_INDEX, UNKNOWN_TIME, Columns
 
-FORMAT_VERSION = 4
+FORMAT_VERSION = 5
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class PreparedData:
         history_times: int64, when each was chosen, microseconds since 1970; None for logs without
             time.
         event_kinds: Names of the declared kinds; kind k is the one at k - 1.
-        item_features, user_features, context_features: Fitted encoders.
+        item_features, user_features, context_features: Fitted.
         max_history: Last positive items that a tower sees.
         report: What reading and cleaning counted.
     """
@@ -89,9 +89,9 @@ class PreparedData:
     history_kinds: np.ndarray | None
     history_times: np.ndarray | None
     event_kinds: list[str]
-    item_features: list[FeatureEncoder]
-    user_features: list[FeatureEncoder]
-    context_features: list[FeatureEncoder]
+    item_features: list[FeatureType]
+    user_features: list[FeatureType]
+    context_features: list[FeatureType]
     max_history: int
     report: dict[str, object]
 

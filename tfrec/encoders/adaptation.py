@@ -6,7 +6,8 @@ from typing import Literal
 
 import keras_nlp
 
-from tfrec.encoders.bert import TextEncoder
+from tfrec.encoders.bert import BertEncoder
+from tfrec.encoders.text_encoder import TextEncoder
 from tfrec.errors import ConfigError
 
 Adaptation = Literal["frozen", "last_layers", "full", "lora"]
@@ -22,7 +23,8 @@ def adapt(
     encoder afterwards: it would undo this.
 
     Args:
-        encoder: Changed in place. Its outputs stay what they are.
+        encoder: Changed in place. Its outputs stay what they are. One that is no `BertEncoder` is
+            trained as a whole or not at all.
         adaptation: ``frozen``: nothing is trained, pooling included. ``last_layers``: the last
             transformer blocks and the pooling. ``full``: all. ``lora``: small matrices beside the
             query and value projections of all blocks, which start as zero, and the pooling.
@@ -30,10 +32,17 @@ def adapt(
         lora_rank: ``lora``: inner size of the matrices.
 
     Raises:
-        ConfigError: The backbone has fewer blocks than `trained_layers`.
+        ConfigError: The backbone has fewer blocks than `trained_layers`, or the encoder no blocks.
     """
-    backbone = encoder.backbone
     encoder.trainable = adaptation != "frozen"
+    if not isinstance(encoder, BertEncoder):
+        if adaptation not in ("frozen", "full"):
+            raise ConfigError(
+                f"encoder.adaptation: wanted `frozen` or `full` for a {type(encoder).__name__}, "
+                f"got {adaptation!r}, which only BERT has."
+            )
+        return
+    backbone = encoder.backbone
     if adaptation == "last_layers":
         _train_last_layers(backbone, trained_layers)
     elif adaptation == "lora":

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from tfrec.encoders import hugging_face
 from tfrec.encoders.pooling import Pooling, build_pooling
+from tfrec.encoders.text_encoder import TextEncoder
 from tfrec.errors import ConfigError, did_you_mean
 
 
@@ -90,7 +91,8 @@ def build_backbone(
     )
 
 
-class TextEncoder(keras.layers.Layer):
+@keras.saving.register_keras_serializable("tfrec")
+class BertEncoder(TextEncoder):
     """One vector a text from the last layer of a BERT backbone, standardised.
 
     Means of BERT's outputs share one large direction and differ little. `standardize` measures
@@ -101,6 +103,13 @@ class TextEncoder(keras.layers.Layer):
     Args:
         backbone: keras-nlp `BertBackbone`.
         pooling: See `build_pooling`.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.encoders import BertEncoder, build_backbone
+        >>> encoder = BertEncoder(build_backbone("nano", 100, max_tokens=8, dropout=0.0))
+        >>> encoder(np.array([[2, 7, 3], [0, 0, 0]], np.int32)).shape
+        TensorShape([2, 64])
     """
 
     def __init__(
@@ -109,13 +118,26 @@ class TextEncoder(keras.layers.Layer):
         pooling: Pooling = "mean",
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(backbone.hidden_dim, **kwargs)
         self.backbone = backbone
-        self.hidden_dim = backbone.hidden_dim
+        self.pooling = pooling
         self.pool = build_pooling(pooling, self.hidden_dim)
         self.mean = self._add_constant("zeros", "mean")
         self.deviation = self._add_constant("ones", "deviation")
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what builds the layer again; see Keras."""
+        config = super().get_config()
+        del config["hidden_dim"]  # the backbone's
+        backbone = keras.saving.serialize_keras_object(self.backbone)
+        return config | {"backbone": backbone, "pooling": self.pooling}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> BertEncoder:
+        """Builds the layer that `get_config` describes, without its weights."""
+        backbone = keras.saving.deserialize_keras_object(config["backbone"])
+        return cls(**(config | {"backbone": backbone}))
 
     def standardize(self, vectors: np.ndarray) -> None:
         """Measures mean and deviation over `vectors`, float32 [n, hidden_dim], not yet so scaled.
@@ -140,15 +162,7 @@ class TextEncoder(keras.layers.Layer):
             self.backbone.quantize("int8")
 
     def call(self, token_ids: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Encodes texts.
-
-        Args:
-            token_ids: int32 [n, length], 0 pads; a row of zeros is an empty text.
-            training: Whether dropout is active.
-
-        Returns:
-            float32 [n, hidden_dim]; zeros for an empty text.
-        """
+        """See `TextEncoder.call`."""
         is_token = tf.not_equal(token_ids, 0)  # [n, length]
         outputs = self.backbone(
             {

@@ -36,6 +36,7 @@ def pool_first(vectors: tf.Tensor, is_token: tf.Tensor) -> tf.Tensor:
     return vectors[:, 0]
 
 
+@keras.saving.register_keras_serializable("tfrec")
 class AttentionPooling(keras.layers.Layer):
     """Averages over the tokens with weights softmax(vectors @ query / sqrt(dim)).
 
@@ -46,14 +47,25 @@ class AttentionPooling(keras.layers.Layer):
 
     Source: Yang et al., Hierarchical Attention Networks (2016), section 2.2, equations 5 to 7.
     Deviates: No layer before the query; logits are divided as in Vaswani et al. (2017).
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.encoders import AttentionPooling
+        >>> vectors = np.array([[[2.0, 4.0], [4.0, 0.0], [9.0, 9.0]]], np.float32)
+        >>> AttentionPooling(2)(vectors, np.array([[True, True, False]])).numpy()
+        array([[3., 2.]], dtype=float32)
     """
 
     def __init__(self, dim: int, **kwargs: Any) -> None:
         # In a model of mixed precision too, as its inputs are.
-        super().__init__(dtype="float32", **kwargs)
+        super().__init__(**({"dtype": "float32"} | kwargs))
         self.dim = dim
         self.query = self.add_weight(shape=(dim,), initializer="zeros", name="query")
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what builds the layer again; see Keras."""
+        return super().get_config() | {"dim": self.dim}
 
     def call(self, vectors: tf.Tensor, is_token: tf.Tensor) -> tf.Tensor:
         """See `Pool`."""

@@ -73,14 +73,14 @@ def read_features(
         )  # fmt: skip
     user = data.contexts["user_index"].to_numpy()[rows.context]
     categories = []
-    for encoders, table, at in (
+    for features, table, at in (
         (data.user_features, data.user_inputs, user),
         (data.context_features, data.context_inputs, rows.context),
         (data.item_features, data.item_inputs, rows.item_index),
     ):
-        for encoder in encoders:
-            values = table[encoder.name][at]
-            if encoder.is_category:
+        for feature in features:
+            values = table[feature.name][at]
+            if np.issubdtype(values.dtype, np.integer):
                 categories.append(values if values.ndim == 1 else values[:, 0])
             else:
                 numbers.append(values)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.export.signatures import TensorInfo, build_signatures
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.recommender import Recommender
 from tfrec.schema import Columns, Signatures, Tensors
 
@@ -107,17 +107,17 @@ def raw_requests(data: PreparedData, config: Config, contexts: np.ndarray) -> di
     if history.time_gaps or config.ranking.time_features:
         request[Tensors.TIME] = data.request_times(contexts) // _MICROSECONDS
     request |= _raw_text(config.data.users.text, users[Columns.TEXT])
-    request |= {e.name: _raw_feature(users[e.name], e.type) for e in data.user_features}
-    return request | {e.name: _raw_feature(frame[e.name], e.type) for e in data.context_features}
+    request |= {f.name: f.request_values(users[f.name]) for f in data.user_features}
+    return request | {f.name: f.request_values(frame[f.name]) for f in data.context_features}
 
 
 def raw_items(
-    items: pl.DataFrame, features: Sequence[FeatureEncoder], config: Config
+    items: pl.DataFrame, features: Sequence[FeatureType], config: Config
 ) -> dict[str, np.ndarray]:
     """Turns rows of the prepared items back into the raw inputs of `encode_item`."""
     item = {Tensors.ITEM_ID: _texts(items[Columns.ITEM_ID])}
     item |= _raw_text(config.data.items.text, items[Columns.TEXT])
-    return item | {e.name: _raw_feature(items[e.name], e.type) for e in features}
+    return item | {f.name: f.request_values(items[f.name]) for f in features}
 
 
 def encode_in_blocks(
@@ -134,7 +134,7 @@ def encode_in_blocks(
 
 
 def _dtype(values: np.ndarray) -> tf.DType:
-    return tf.string if values.dtype == object else tf.float32
+    return tf.string if values.dtype == object else tf.as_dtype(values.dtype)
 
 
 def _raw_text(columns: list[str], text: pl.Series) -> dict[str, np.ndarray]:
@@ -186,21 +186,6 @@ def _plain(value: Any) -> str | float:
 
 def _texts(column: pl.Series) -> np.ndarray:
     return np.array(column.to_list(), dtype=object)
-
-
-def _raw_feature(column: pl.Series, kind: str) -> np.ndarray:
-    if kind == "category":
-        return _texts(column.fill_null(""))
-    if kind in ("number", "date"):
-        return column.fill_null(0).fill_nan(0).to_numpy().astype(np.float32)
-    lengths = column.list.len().fill_null(0).to_numpy()
-    width = max(1, int(lengths.max(initial=0)))
-    if kind == "vector":
-        filled = column.fill_null([0.0] * width).explode().to_numpy()
-        return filled.astype(np.float32).reshape(len(column), width)
-    cells = np.full((len(column), width), "", dtype=object)
-    cells[np.arange(width) < lengths[:, None]] = column.explode().drop_nulls().to_list()
-    return cells
 
 
 def _append(rows: np.ndarray, more: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import signal
@@ -22,9 +23,8 @@ import tensorflow as tf
 
 from tfrec.errors import ExportError
 from tfrec.export.servers import CORE, Operations, servers
-from tfrec.export.signatures import Signature, build_signatures
+from tfrec.export.signatures import Signature
 from tfrec.export.warmup import write_warmup
-from tfrec.recommender import Recommender
 from tfrec.schema import ExportFiles, Signatures, Tensors
 
 TOLERANCE = 1e-4
@@ -36,7 +36,8 @@ Requests = Mapping[str, Mapping[str, np.ndarray]]
 
 
 def export_model(
-    recommender: Recommender,
+    model: keras.Layer,
+    signatures: list[Signature],
     model_folder: Path,
     requests: Requests,
     titles: pl.DataFrame,
@@ -49,13 +50,15 @@ def export_model(
     Returns:
         The version's folder.
     """
-    with staged_export(recommender, model_folder, requests, titles, manifest) as publish:
+    exported = staged_export(model, signatures, model_folder, requests, titles, manifest)
+    with exported as publish:
         return publish()
 
 
 @contextmanager
 def staged_export(
-    recommender: Recommender,
+    model: keras.Layer,
+    signatures: list[Signature],
     model_folder: Path,
     requests: Requests,
     titles: pl.DataFrame,
@@ -67,7 +70,8 @@ def staged_export(
     so an interrupted or failed export leaves the earlier versions and nothing else.
 
     Args:
-        recommender: The model in memory.
+        model: The model in memory, which holds all that the signatures read.
+        signatures: Its entry points, `recommend` among them.
         model_folder: Folder of the model's versions.
         requests: Signature to its input arrays; replayed for verification.
         titles: item_id and title, for people who look at answers.
@@ -88,8 +92,7 @@ def staged_export(
         return
     beside = Path(tempfile.mkdtemp(prefix=f".writing-{os.getpid()}-", dir=model_folder))
     try:
-        signatures = build_signatures(recommender)
-        _write(recommender, signatures, beside)
+        _write(model, signatures, beside)
         with Replay(beside, requests) as replay:
 
             def publish() -> Path:
@@ -106,7 +109,9 @@ def staged_export(
                 }
                 write_warmup(beside, signatures, requests)
                 titles.write_csv(beside / ExportFiles.TITLES)
-                text = json.dumps(description, indent=1, ensure_ascii=False)
+                text = json.dumps(
+                    _strict(description), indent=1, ensure_ascii=False, allow_nan=False
+                )
                 (beside / ExportFiles.MANIFEST).write_text(text + "\n", encoding="utf-8")
                 beside.chmod(0o755)
                 target = model_folder / str(newest + 1)
@@ -116,6 +121,15 @@ def staged_export(
             yield publish
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _strict(value: Any) -> Any:
+    """Returns what every JSON parser reads: a number that is not finite becomes null."""
+    if isinstance(value, Mapping):
+        return {name: _strict(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def list_versions(model_folder: Path) -> list[int]:
@@ -183,9 +197,9 @@ class Replay:
         }, operations
 
 
-def _write(recommender: Recommender, signatures: list[Signature], folder: Path) -> None:
+def _write(model: keras.Layer, signatures: list[Signature], folder: Path) -> None:
     archive = keras.export.ExportArchive()
-    archive.track(recommender)
+    archive.track(model)
     for signature in signatures:
         archive.add_endpoint(signature.name, signature.function)
         if signature.name == Signatures.RECOMMEND:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.recommender import Recommender
 from tfrec.schema import Signatures, Tensors
 
@@ -38,6 +38,11 @@ class TensorInfo:
         shape = [batch, *(1 if size is None else size for size in self.shape[1:])]
         return np.full(shape, self.neutral, object if self.dtype == "string" else self.dtype)
 
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the form for the manifest; NaN is the text "NaN", since JSON has none."""
+        is_nan = self.neutral != self.neutral
+        return {**asdict(self), "neutral": "NaN" if is_nan else self.neutral}
+
     def spec(self) -> tf.TensorSpec:
         """Returns the TensorFlow form."""
         return tf.TensorSpec(self.shape, tf.as_dtype(self.dtype), name=self.name)
@@ -63,8 +68,8 @@ class Signature:
         """Returns the description for the manifest."""
         return {
             "meaning": self.meaning,
-            "inputs": [asdict(info) for info in self.inputs],
-            "outputs": [asdict(info) for info in self.outputs],
+            "inputs": [info.to_dict() for info in self.inputs],
+            "outputs": [info.to_dict() for info in self.outputs],
         }
 
 
@@ -212,11 +217,10 @@ def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
         history_meaning += (
             f"The last {retrieval.max_history} shape the answer, all are left out of it."
         )
-        reads = retrieval.history
         optional += [
-            *(_HISTORY_KIND if reads.event_kinds else ()),
-            *(_HISTORY_TIMES if reads.time_gaps else ()),
-            *([_TIME] if reads.time_gaps or has_clock else []),
+            *(_HISTORY_KIND if retrieval.reads_event_kinds else ()),
+            *(_HISTORY_TIMES if retrieval.reads_time_gaps else ()),
+            *([_TIME] if retrieval.reads_time_gaps or has_clock else []),
             TensorInfo(Tensors.QUERY, "string", [None], "Search text; '' for none.", ""),
             *(
                 TensorInfo(column, "string", [None], f"User text {column!r}.", "")
@@ -227,7 +231,7 @@ def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
         TensorInfo(Tensors.USER_ID, "string", [None], "User id.", ""),
         TensorInfo(Tensors.HISTORY, "string", [None, None], history_meaning, ""),
         *optional,
-        *(_feature_input(encoder) for encoder in inputs.request_features),
+        *(_feature_input(feature) for feature in inputs.request_features),
     ]
 
 
@@ -252,19 +256,9 @@ def _item_inputs(recommender: Recommender) -> list[TensorInfo]:
             TensorInfo(column, "string", [None], f"Item text {column!r}.", "")
             for column in inputs.item_text
         ),
-        *(_feature_input(encoder) for encoder in inputs.item_features),
+        *(_feature_input(feature) for feature in inputs.item_features),
     ]
 
 
-def _feature_input(encoder: FeatureEncoder) -> TensorInfo:
-    name = encoder.name
-    if encoder.type == "category":
-        return TensorInfo(name, "string", [None], f"Category {name!r}.", "")
-    if encoder.type == "category_list":
-        return TensorInfo(name, "string", [None, None], f"Categories {name!r}; '' pads.", "")
-    if encoder.type == "vector":
-        return TensorInfo(name, "float32", [None, encoder.size], f"Vector {name!r}.", 0.0)
-    meaning = f"Number {name!r}; 0 for unknown."
-    if encoder.type == "date":
-        meaning = f"Date {name!r} in days since 1970-01-01; 0 for unknown."
-    return TensorInfo(name, "float32", [None], meaning, 0.0)
+def _feature_input(feature: FeatureType) -> TensorInfo:
+    return TensorInfo(feature.name, **asdict(feature.signature()))

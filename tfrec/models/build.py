@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 
-from tfrec.config import Config
+from tfrec.config import Config, History, Retrieval
+from tfrec.config.retrieval import OwnPart
 from tfrec.data.dataset import PreparedData
-from tfrec.encoders.bert import TextEncoder, build_backbone
+from tfrec.encoders.bert import BertEncoder, build_backbone
+from tfrec.encoders.text_encoder import TextEncoder, check_text_encoder
 from tfrec.features.time_gaps import NUM_GAP_BUCKETS
 from tfrec.inputs.item_statistics import live_statistics
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
+from tfrec.registry import FUSIONS, HISTORY_READERS, TEXT_ENCODERS, TOWER_PARTS
+from tfrec.towers.fusion import Fusion, check_fusion
+from tfrec.towers.history import HistoryReader, check_history_reader
+from tfrec.towers.item import ItemTower
+from tfrec.towers.part import TowerPart, check_tower_part
+from tfrec.towers.user import UserTower
 
 
 def new_backbone(config: Config, vocabulary_size: int) -> Any:
@@ -26,23 +36,129 @@ def new_backbone(config: Config, vocabulary_size: int) -> Any:
     )
 
 
+def new_encoder(config: Config, vocabulary_size: int) -> TextEncoder:
+    """Builds the text encoder, one of BERT with the weights of its source.
+
+    Raises:
+        ConfigError: It is somebody else's and breaks the contract.
+    """
+    settings, limits = config.encoder, config.text
+    with _precision(config):
+        if settings.kind == "bert":
+            return BertEncoder(new_backbone(config, vocabulary_size), settings.pooling)
+        encoder: TextEncoder = TEXT_ENCODERS.make(
+            settings.kind,
+            "encoder.kind",
+            settings.options,
+            vocabulary_size=vocabulary_size,
+            max_tokens=max(limits.max_item_tokens, limits.max_query_tokens),
+        )
+        check_text_encoder(encoder, "encoder.kind", vocabulary_size)
+        return encoder
+
+
 def new_retrieval(config: Config, data: PreparedData, encoder: TextEncoder) -> RetrievalModel:
-    """Builds both towers on an encoder."""
+    """Builds both towers on an encoder.
+
+    Raises:
+        ConfigError: A part is somebody else's and breaks its contract.
+    """
+    loss = config.retrieval.loss
+    with _precision(config):
+        return RetrievalModel(
+            encoder,
+            _item_tower(config.retrieval, data, encoder.hidden_dim),
+            _user_tower(config.retrieval, data, encoder.hidden_dim),
+            temperature=loss.temperature,
+            learn_temperature=loss.learn_temperature,
+        )
+
+
+def _item_tower(settings: Retrieval, data: PreparedData, text_dim: int) -> ItemTower:
+    side = settings.item
+    given: dict[str, Any] = {
+        "num_ids": int(data.item_id_rows.max()),
+        "features": data.item_features,
+        "text_dim": text_dim,
+        "embedding_dim": settings.embedding_dim,
+    }
+    fusion: Fusion = FUSIONS.make(
+        side.fusion.kind, "retrieval.item.fusion", side.fusion.options, name="fusion"
+    )
+    if not side.fusion.is_ours:
+        num_parts = 2 + len(data.item_features) + len(side.parts)
+        check_fusion(fusion, "retrieval.item.fusion", num_parts, settings.embedding_dim)
+    return ItemTower(
+        **given,
+        fusion=fusion,
+        parts=_own_parts(side.parts, "retrieval.item.parts", given),
+        use_id=side.use_id,
+        text_scale=side.text_scale,
+        id_dropout=side.id_dropout,
+        feature_dropout=side.feature_dropout,
+        is_unit=settings.loss.similarity == "cosine",
+        name="item_tower",
+    )
+
+
+def _user_tower(settings: Retrieval, data: PreparedData, text_dim: int) -> UserTower:
+    side = settings.user
+    given: dict[str, Any] = {
+        "num_ids": int(data.user_id_rows.max()),
+        "features": [*data.user_features, *data.context_features],
+        "text_dim": text_dim,
+        "embedding_dim": settings.embedding_dim,
+    }
+    return UserTower(
+        **given,
+        history=_history_reader(side.history, settings.embedding_dim, data.max_history),
+        parts=_own_parts(side.parts, "retrieval.user.parts", given),
+        num_event_kinds=len(data.event_kinds) if side.history.event_kinds else None,
+        num_gaps=NUM_GAP_BUCKETS if side.history.time_gaps else None,
+        use_id=side.use_id,
+        id_dropout=side.id_dropout,
+        dropout=side.dropout,
+        hidden_layer=side.hidden_layer,
+        is_unit=settings.loss.similarity == "cosine",
+        name="user_tower",
+    )
+
+
+def _history_reader(settings: History, dim: int, max_history: int) -> HistoryReader:
+    key, options = "retrieval.user.history.kind", settings.options
+    if settings.kind == "transformer":
+        options = settings.model_dump(include={"layers", "heads", "dropout"})
+    reader: HistoryReader = HISTORY_READERS.make(
+        settings.kind, key, options, dim=dim, max_history=max_history, name="history"
+    )
+    if not settings.is_ours:
+        check_history_reader(reader, key)
+    return reader
+
+
+def _own_parts(
+    sections: Mapping[str, OwnPart], key: str, given: Mapping[str, Any]
+) -> dict[str, TowerPart]:
+    parts = {}
+    for number, (name, section) in enumerate(sections.items()):
+        place = f"{key}.{name}.kind"
+        # A name of the user's own may hold what Keras forbids in names.
+        layer_name = f"part_{number}"
+        parts[name] = TOWER_PARTS.make(
+            section.kind, place, section.options, **given, name=layer_name
+        )
+        check_tower_part(parts[name], place)
+    return parts
+
+
+@contextmanager
+def _precision(config: Config) -> Iterator[None]:
+    """Layers made inside compute in 16 bits if the configuration says so."""
     policy = keras.config.dtype_policy()
     if config.retrieval.mixed_precision:
         keras.config.set_dtype_policy("mixed_bfloat16")
     try:
-        return RetrievalModel(
-            encoder,
-            num_item_ids=int(data.item_id_rows.max()),
-            num_user_ids=int(data.user_id_rows.max()),
-            item_features=data.item_features,
-            request_features=[*data.user_features, *data.context_features],
-            max_history=data.max_history,
-            config=config.retrieval,
-            num_event_kinds=len(data.event_kinds),
-            num_gaps=NUM_GAP_BUCKETS,
-        )
+        yield
     finally:
         keras.config.set_dtype_policy(policy)
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tfrec.config import Ranking
 from tfrec.config.ranking import CLICK
 from tfrec.features.clock import CLOCK_WIDTH, clock_features
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.models.calibration import Calibrator
 from tfrec.models.cross import Cross
 from tfrec.models.target_attention import HistoryAttention
@@ -103,8 +103,8 @@ class RankingModel(keras.layers.Layer):
 
     def __init__(
         self,
-        item_features: Sequence[FeatureEncoder],
-        request_features: Sequence[FeatureEncoder],
+        item_features: Sequence[FeatureType],
+        request_features: Sequence[FeatureType],
         config: Ranking,
         *,
         num_items: int,

@@ -3,85 +3,87 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfrec.config import Retrieval
-from tfrec.encoders.bert import TextEncoder
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.encoders.text_encoder import TextEncoder
 from tfrec.towers.item import ItemTower
 from tfrec.towers.user import UserTower
 
+_LAYERS = ("encoder", "item_tower", "user_tower")
 
+
+@keras.saving.register_keras_serializable("tfrec")
 class RetrievalModel(keras.layers.Layer):
     """u = BERT(U) + u0 and i = BERT(I) + i0; the score of a pair is their dot product.
 
     Args:
         encoder: Turns token ids into vectors, for items and requests alike.
-        num_item_ids: Items with an id row of their own.
-        num_user_ids: Users with an id row of their own.
-        item_features: Fitted encoders of the item features.
-        request_features: Fitted encoders of user attributes and request features.
-        max_history: Length of a history.
-        config: Sizes, towers and similarity.
-        num_event_kinds: Declared kinds of events.
-        num_gaps: Buckets of the time between events.
+        item_tower: Embeds items.
+        user_tower: Embeds requests, in as many dimensions.
+        temperature: What scores are divided by before a softmax.
+        learn_temperature: Whether training moves it.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.encoders import BertEncoder, build_backbone
+        >>> from tfrec.models import RetrievalModel
+        >>> from tfrec.towers import ItemTower, UserTower
+        >>> encoder = BertEncoder(build_backbone("nano", 100, max_tokens=8, dropout=0.0))
+        >>> sizes = {"features": [], "text_dim": encoder.hidden_dim, "embedding_dim": 4}
+        >>> items, users = ItemTower(num_ids=9, **sizes), UserTower(num_ids=5, **sizes)
+        >>> model = RetrievalModel(encoder, items, users)
+        >>> text = model.encoder(np.array([[2, 7, 3]], np.int32))
+        >>> model.embed_items(text, np.array([1]), {}).shape
+        TensorShape([1, 4])
     """
 
     def __init__(
         self,
         encoder: TextEncoder,
+        item_tower: ItemTower,
+        user_tower: UserTower,
         *,
-        num_item_ids: int,
-        num_user_ids: int,
-        item_features: Sequence[FeatureEncoder],
-        request_features: Sequence[FeatureEncoder],
-        max_history: int,
-        config: Retrieval,
-        num_event_kinds: int = 0,
-        num_gaps: int = 0,
+        temperature: float = 0.15,
+        learn_temperature: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.embedding_dim = config.embedding_dim
-        self.max_history = max_history
-        self.history = config.user.history
         self.encoder = encoder
-        is_unit = config.loss.similarity == "cosine"
-        self.item_tower = ItemTower(
-            num_item_ids,
-            item_features,
-            encoder.hidden_dim,
-            config.embedding_dim,
-            config.item,
-            is_unit=is_unit,
-            name="item_tower",
-        )
-        self.user_tower = UserTower(
-            num_user_ids,
-            request_features,
-            encoder.hidden_dim,
-            config.embedding_dim,
-            max_history,
-            config.user,
-            num_event_kinds=num_event_kinds,
-            num_gaps=num_gaps,
-            is_unit=is_unit,
-            name="user_tower",
-        )
+        self.item_tower = item_tower
+        self.user_tower = user_tower
+        self.learn_temperature = learn_temperature
+        self.embedding_dim = user_tower.embedding_dim
+        self.max_history = user_tower.reader.max_history
+        self.reads_event_kinds = user_tower.num_event_kinds is not None
+        self.reads_time_gaps = user_tower.num_gaps is not None
         self.log_temperature = self.add_weight(
             shape=(),
-            initializer=keras.initializers.Constant(math.log(config.loss.temperature)),
-            trainable=config.loss.learn_temperature,
+            initializer=keras.initializers.Constant(math.log(temperature)),
+            trainable=learn_temperature,
             name="log_temperature",
         )
         self.rating_offset = self.add_weight(
             shape=(), initializer="zeros", trainable=False, name="rating_offset"
         )
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what builds the model again; see Keras. The temperature is the present one."""
+        return super().get_config() | {
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in _LAYERS},
+            "temperature": self.temperature,
+            "learn_temperature": self.learn_temperature,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RetrievalModel:
+        """Builds the model that `get_config` describes, without its weights."""
+        layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in _LAYERS}
+        return cls(**(config | layers))
 
     @property
     def temperature(self) -> float:

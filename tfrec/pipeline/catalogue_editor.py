@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import polars as pl
 
 from tfrec.config import TableFile
 from tfrec.data.parsing.catalogue import type_items
@@ -15,7 +21,13 @@ from tfrec.data.reading.files import read_batches
 from tfrec.errors import ConfigError
 from tfrec.files import lock_folder, write_folder
 from tfrec.pipeline import Pipeline
+from tfrec.pipeline.models import all_embeddings, load_recommender, start_tensorflow
+from tfrec.pipeline.run import INDEX
+from tfrec.pipeline.stages import Export
+from tfrec.pipeline.stages.export import export_all
+from tfrec.pipeline.stages.index import write_indexes
 from tfrec.recommender.changes import Changes
+from tfrec.schema import Columns
 
 _COMPACT_ABOVE = 0.1
 """Part of the index that added rows may be before it is built anew."""
@@ -55,13 +67,14 @@ class CatalogueEditor:
     """
 
     def __init__(self, pipeline: Pipeline) -> None:
-        if not pipeline.has_towers:
+        if not pipeline.artefacts.has_towers:
             raise ConfigError(
                 "ranking.towers: `none` has no item tower that could embed new items; train again."
             )
         pipeline.check_is_finished()
-        self._pipeline = pipeline
-        self._ids = pipeline.data.items["item_id"]
+        self._run = pipeline.artefacts
+        self._model = pipeline.fingerprints()[Export.name]
+        self._ids = self._run.data.items[Columns.ITEM_ID]
 
     def add(self, path: Path, *, update: bool = False) -> list[str]:
         """Adds the items of a file, or, with `update`, changes them; returns the new versions.
@@ -71,7 +84,7 @@ class CatalogueEditor:
         Raises:
             DataError: A row does not fit, an added id is there already or an updated one is not.
         """
-        pipeline, config = self._pipeline, self._pipeline.config
+        config = self._run.settings
         repair = config.data.cleaning.bad_cells == "repair"
         hidden = config.data.privacy.never_write
         tables = config.data.tables
@@ -81,22 +94,23 @@ class CatalogueEditor:
         batches = list(read_batches([table], None, hidden, repair=repair))
         findings = Findings("repair" if repair else "raise")
         items = type_items(batches, config.data, findings, Counter())
-        changes = pipeline.changes()
-        embeddings, ranked = pipeline.embed_items(items)
+        changes = self._changes()
+        embeddings, ranked = self._embed(items, changes)
         changed = changes.with_items(items, embeddings, ranked, self._ids, update=update)
         return self._publish(changed)
 
     def remove(self, ids: Sequence[str]) -> list[str]:
         """Removes items; returns the new versions."""
-        return self._publish(self._pipeline.changes().without(list(ids), self._ids))
+        return self._publish(self._changes().without(list(ids), self._ids))
 
     def rebuild(self) -> list[str]:
         """Builds the index over all items that there are; returns the new versions."""
-        return self._publish(self._pipeline.changes(), rebuild=True)
+        return self._publish(self._changes(), rebuild=True)
 
     def stats(self) -> CatalogueStats:
         """Counts."""
-        changes, report = self._pipeline.changes(), self._pipeline.index_report()
+        changes = self._changes()
+        report = self._run.index_report(INDEX, changes)
         total = len(self._ids) + changes.items.height
         return CatalogueStats(
             trained=len(self._ids),
@@ -108,19 +122,56 @@ class CatalogueEditor:
             index={name: report[name] for name in ("kind", "recall_at_k", "k", "parameters")},
         )
 
+    def _changes(self) -> Changes:
+        return self._run.changes(self._model)
+
+    def _embed(self, items: pl.DataFrame, changes: Changes) -> tuple[np.ndarray, np.ndarray | None]:
+        """Embeds items that training may never have seen.
+
+        Args:
+            items: Typed as the prepared items.
+            changes: Of the catalogue so far.
+
+        Returns:
+            float32 [n, embedding_dim] from the item tower, and the same from the ranking model's
+            own towers, None where it has none.
+        """
+        from tfrec.export.replay import encode_in_blocks, raw_items
+
+        run = self._run
+        start_tensorflow(run)
+        encode = load_recommender(run, changes).encode_item
+        raw = raw_items(items, run.data.item_features, run.settings)
+        found = encode_in_blocks(encode, raw)
+        if run.ranking_towers == run.search_towers:
+            return found, None
+        return found, encode_in_blocks(partial(encode, for_ranking=True), raw)
+
     def _publish(self, changes: Changes, rebuild: bool = False) -> list[str]:
-        pipeline = self._pipeline
+        run, before = self._run, self._changes()
         num_rows = len(self._ids) + changes.items.height
-        in_index = pipeline.index_report()["num_items"]
+        in_index = run.index_report(INDEX, before)["num_items"]
         rebuild = rebuild or num_rows - in_index > _COMPACT_ABOVE * in_index
+        built = run.changes_folder / INDEX
 
         def write(folder: Path) -> None:
             changes.save(folder)
             if rebuild:
-                pipeline.build_indexes(folder / "index", changes)
-            else:
-                pipeline.keep_rebuilt_index(folder / "index")
+                start_tensorflow(run)
+                (folder / INDEX).mkdir()
+                write_indexes(run, folder / INDEX, all_embeddings(run, changes)[1:])
+            elif built.is_dir() and before.number:  # carried over
+                shutil.copytree(built, folder / INDEX, copy_function=os.link)
 
-        with lock_folder(pipeline.folder):
-            write_folder(pipeline.changes_folder, write)
-            return pipeline.export_changed()
+        with lock_folder(run.folder):
+            write_folder(run.changes_folder, write)
+            start_tensorflow(run)
+            written = self._changes()
+            return list(export_all(run, written, self._stamp(written)).values())
+
+    def _stamp(self, changes: Changes) -> str:
+        """Tells a version with these changes, and its index, from others."""
+        stamp = f"{self._model}-{changes.number}"
+        if (self._run.changes_folder / INDEX).is_dir():
+            stamp += f"-{self._run.index_report(INDEX, changes)['num_items']}"
+        return stamp

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 
 from tfrec.config import Config
 from tfrec.errors import ConfigError
+from tfrec.files import write_file, write_json
 from tfrec.pipeline import Pipeline
 
 # Of each model and metric: the mean, the deviation and the numbers of the folds.
@@ -72,9 +72,8 @@ def cross_validate(
         },
     }
     folder = Path(config.runs) / config.name
-    text = json.dumps(summary, indent=1, ensure_ascii=False) + "\n"
-    (folder / "cross_validation.json").write_text(text, encoding="utf-8")
-    (folder / "cross_validation.md").write_text(_page(summary), encoding="utf-8")
+    write_json(folder / "cross_validation.json", summary)
+    write_file(folder / "cross_validation.md", _page(summary))
     return summary
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tfrec.config import Config, TuningRange, load_config
 from tfrec.config.reading import override_file
 from tfrec.errors import ConfigError, TfrecError
-from tfrec.files import lock_folder, write_file
+from tfrec.files import lock_folder, read_json, write_file, write_json, write_stream
 from tfrec.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def tune(
             number, settings = _next_trial(study, config)
             announce(f"trial {len(done) + 1} of {wanted}: {_say(settings)}")
             trial = _run_trial(path, overrides, folder, number, settings, announce, tables)
-            write_file(folder / str(number) / _TRIAL_FILE, json.dumps(asdict(trial), indent=1))
+            write_json(folder / str(number) / _TRIAL_FILE, asdict(trial))
             _tell(study, trial)
             done.append(trial)
             search = _search(config, done)
@@ -136,7 +136,7 @@ def check_ranges(path: Path, overrides: Sequence[str], config: Config) -> None:
             "`ranking.learning_rate: {low: 0.0003, high: 0.01, log: true}`."
         )
     for key, values in config.tuning.ranges.items():
-        if key.split(".")[0] in ("name", "runs", "tuning", "seed"):
+        if key.split(".")[0] in ("name", "runs", "run", "tuning", "seed"):
             raise ConfigError(f"{path}: tuning.ranges.{key}: this key cannot be searched.")
         for value in values.choices or (values.low, values.high):
             try:
@@ -253,7 +253,7 @@ def _write_results(folder: Path, search: Search, path: Path, overrides: Sequence
     ]
     write_file(folder / "leaderboard.md", "\n".join(lines) + "\n")
     entries = [asdict(trial) for trial in search.leaderboard()]
-    write_file(folder / "leaderboard.json", json.dumps(entries, indent=1) + "\n")
+    write_json(folder / "leaderboard.json", entries)
     if best is not None:
         chosen = [*overrides, *map(_override, *_columns(best.settings))]
         write_file(folder / "best.yaml", override_file(path, chosen))
@@ -283,14 +283,12 @@ def _draw(path: Path, search: Search) -> None:
             panel.set_xscale("log")
         panel.plot(at, values, "o")
         panel.set_xlabel(key)
-    beside = path.with_name(f".{path.name}.partial")
-    figure.savefig(beside, dpi=120, format="png")
-    beside.replace(path)
+    write_stream(path, lambda file: figure.savefig(file, dpi=120, format="png"))
 
 
 def _read_trials(folder: Path) -> list[Trial]:
     found = (run / _TRIAL_FILE for run in _runs(folder))
-    return [Trial(**json.loads(file.read_text())) for file in found if file.is_file()]
+    return [Trial(**read_json(file)) for file in found if file.is_file()]
 
 
 def _runs(folder: Path) -> list[Path]:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from tfrec.config import Filters
-from tfrec.features.tabular import FeatureEncoder, encode_frame
+from tfrec.features import FeatureType, encode_frame
 from tfrec.recommender.changes import Changes
 from tfrec.schema import Columns
 
@@ -59,7 +59,7 @@ def changed_catalogue(
     catalogue: Catalogue,
     changes: Changes,
     items: pl.DataFrame,
-    features: Sequence[FeatureEncoder],
+    features: Sequence[FeatureType],
 ) -> Catalogue:
     """Appends added items to a catalogue; items that another row stands for lose their id.
 
@@ -148,7 +148,7 @@ class Inputs:
     """
 
     user_text: Sequence[str]
-    request_features: Sequence[FeatureEncoder]
+    request_features: Sequence[FeatureType]
     item_text: Sequence[str]
-    item_features: Sequence[FeatureEncoder]
+    item_features: Sequence[FeatureType]
     event_kinds: Sequence[str] = ()

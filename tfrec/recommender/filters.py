@@ -9,8 +9,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrec.features.lookup import lookup_table
 from tfrec.recommender.catalogue import Catalogue
-from tfrec.recommender.lookup import lookup_table
 from tfrec.schema import UNKNOWN_INDEX, Tensors
 
 _SAMPLE = 1024

@@ -118,8 +118,8 @@ class Recommender(keras.layers.Layer):
             self.filters,
             max_history=0 if retrieval is None else retrieval.max_history,
             tokenize=request_tokens,
-            event_kinds=retrieval is not None and retrieval.history.event_kinds,
-            time_gaps=retrieval is not None and retrieval.history.time_gaps,
+            event_kinds=retrieval is not None and retrieval.reads_event_kinds,
+            time_gaps=retrieval is not None and retrieval.reads_time_gaps,
             reads_query=sources is not None and sources.reads_query,
         )
         self.built = True

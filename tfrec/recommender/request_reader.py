@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
+from tfrec.features.lookup import lookup_table
 from tfrec.features.time_gaps import gap_bucket_tensor, history_gap_tensor
 from tfrec.recommender.catalogue import Catalogue, Inputs
 from tfrec.recommender.filters import Barred, ItemFilters
-from tfrec.recommender.lookup import lookup_table
 from tfrec.schema import UNKNOWN_INDEX, Tensors
 
 Tokenize = Callable[[tf.Tensor], tf.Tensor]
@@ -106,8 +106,8 @@ class RequestReader(keras.layers.Layer):
         self._item_index = lookup_table([catalogue.item_ids[n - 1] for n in known], known)
         self._user_row = lookup_table(catalogue.user_ids, catalogue.user_id_rows[1:])
         self._event_kind = lookup_table(kinds, range(1, len(kinds) + 1))
-        self._request_categories = category_lookups(inputs.request_features)
-        self._item_categories = category_lookups(inputs.item_features)
+        self._request_lookups = feature_lookups(inputs.request_features)
+        self._item_lookups = feature_lookups(inputs.item_features)
         self.built = True
 
     @property
@@ -129,9 +129,7 @@ class RequestReader(keras.layers.Layer):
         history = self.item_indices(request[Tensors.HISTORY])
         decoded = DecodedRequest(
             user=self._user_row.lookup(request[Tensors.USER_ID]),
-            features=_encode_features(
-                self.inputs.request_features, request, self._request_categories
-            ),
+            features=_encode_features(self.inputs.request_features, request, self._request_lookups),
             barred=self.barred(request, history),
             time=request.get(Tensors.TIME),
         )
@@ -171,7 +169,7 @@ class RequestReader(keras.layers.Layer):
 
     def item_features(self, item: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Encodes item features, [batch, ...] each."""
-        return _encode_features(self.inputs.item_features, item, self._item_categories)
+        return _encode_features(self.inputs.item_features, item, self._item_lookups)
 
 
 def last_items(history: tf.Tensor, length: int) -> tf.Tensor:
@@ -209,22 +207,17 @@ def last_values(values: tf.Tensor, history: tf.Tensor, length: int) -> tf.Tensor
 
 
 def _encode_features(
-    encoders: Sequence[FeatureEncoder],
+    features: Sequence[FeatureType],
     values: Mapping[str, tf.Tensor],
-    categories: Mapping[str, tf.lookup.StaticHashTable],
+    lookups: Mapping[str, Any],
 ) -> dict[str, tf.Tensor]:
     return {
-        encoder.name: encoder.encode_tensor(values[encoder.name], categories.get(encoder.name))
-        for encoder in encoders
+        feature.name: feature.encode_tensor(values[feature.name], lookups.get(feature.name))
+        for feature in features
     }
 
 
-def category_lookups(
-    encoders: Sequence[FeatureEncoder],
-) -> dict[str, tf.lookup.StaticHashTable]:
-    """Returns the table of each category's vocabulary by feature; see `lookup_table`."""
-    return {
-        encoder.name: lookup_table(encoder.vocabulary, range(1, len(encoder.vocabulary) + 1))
-        for encoder in encoders
-        if encoder.is_category
-    }
+def feature_lookups(features: Sequence[FeatureType]) -> dict[str, Any]:
+    """Returns by name what features look values up in; see `FeatureType.table`."""
+    tables = {feature.name: feature.table() for feature in features}
+    return {name: table for name, table in tables.items() if table is not None}

@@ -159,7 +159,9 @@ class SavedRecommender:
 
 def _neutral(info: Mapping[str, Any], batch: int) -> np.ndarray:
     shape = [batch, *(1 if size is None else size for size in info["shape"][1:])]
-    return np.full(shape, info["neutral"], object if info["dtype"] == "string" else info["dtype"])
+    if info["dtype"] == "string":
+        return np.full(shape, info["neutral"], object)
+    return np.full(shape, float(info["neutral"]), info["dtype"])  # "NaN" too, see TensorInfo
 
 
 def _version_folder(folder: Path) -> Path:

@@ -8,22 +8,44 @@ sequence once for all its targets and serving reads what the request brings.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tfrec.config.retrieval import History
+from tfrec.errors import ConfigError
+from tfrec.layer_trial import try_layer
 
-_MASKED = -1e9
+MASKED = -1e9
+"""In place of a logit that must not count."""
 
 
-class HistoryReader(keras.layers.Layer):
-    """The base of all readers.
+class HistoryReader(keras.layers.Layer, ABC):
+    """The contract of all readers.
+
+    One that `retrieval.user.history.kind` names is made with ``dim``, ``max_history`` and its
+    options.
 
     Args:
         dim: Length of item embeddings and of states.
         max_history: Longest distance between events that is told apart.
+
+    Example:
+        The last event alone:
+
+        >>> import keras, numpy as np, tensorflow as tf
+        >>> from tfrec.towers import HistoryReader
+        >>> @keras.saving.register_keras_serializable("example")
+        ... class LastEvent(HistoryReader):
+        ...     def call(self, events, segment, training=False):
+        ...         return events * tf.cast(segment > 0, events.dtype)[..., None]
+        >>> reader = LastEvent(dim=2, max_history=50)
+        >>> reader(np.ones((1, 3, 2)), np.array([[0, 1, 1]])).numpy()[0]
+        array([[0., 0.],
+               [1., 1.],
+               [1., 1.]], dtype=float32)
     """
 
     def __init__(self, dim: int, max_history: int, **kwargs: Any) -> None:
@@ -31,6 +53,7 @@ class HistoryReader(keras.layers.Layer):
         self.dim = dim
         self.max_history = max_history
 
+    @abstractmethod
     def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Reads n rows of histories.
 
@@ -42,24 +65,46 @@ class HistoryReader(keras.layers.Layer):
             training: Whether dropout is active.
 
         Returns:
-            float32 [n, length, dim], the state after each event; zeros on padding.
+            float32 [n, length, dim], the state after each event, which has seen nothing behind it;
+            zeros on padding. In a model of mixed precision bfloat16, as the events.
         """
-        raise NotImplementedError
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what builds the layer again; see Keras."""
+        return super().get_config() | {"dim": self.dim, "max_history": self.max_history}
 
 
+@keras.saving.register_keras_serializable("tfrec")
 class NoHistory(HistoryReader):
-    """Sees nothing: every state is zero."""
+    """Sees nothing: every state is zero.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.towers import NoHistory
+        >>> reader = NoHistory(dim=4, max_history=50)
+        >>> reader(np.ones((2, 3, 4)), np.array([[0, 1, 1], [1, 1, 1]])).shape
+        TensorShape([2, 3, 4])
+    """
 
     def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
         return tf.zeros_like(events)
 
 
+@keras.saving.register_keras_serializable("tfrec")
 class MeanReader(HistoryReader):
-    """The projected mean of the events so far."""
+    """The projected mean of the events so far.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.towers import MeanReader
+        >>> reader = MeanReader(dim=4, max_history=50)
+        >>> reader(np.ones((2, 3, 4)), np.array([[0, 1, 1], [1, 1, 1]])).shape
+        TensorShape([2, 3, 4])
+    """
 
     def __init__(self, dim: int, max_history: int, **kwargs: Any) -> None:
         super().__init__(dim, max_history, **kwargs)
-        self.output_projection = keras.layers.Dense(dim, name="output")
+        self.output_projection = keras.layers.Dense(dim, name="output", dtype=self.dtype_policy)
         self.output_projection.build((None, None, dim))
         self.built = True
 
@@ -70,17 +115,28 @@ class MeanReader(HistoryReader):
         return self.output_projection(mean) * tf.minimum(count, 1.0)
 
 
+@keras.saving.register_keras_serializable("tfrec")
 class AttentionReader(HistoryReader):
-    """A weighted mean: what counts is what an item is and how many events ago it was."""
+    """A weighted mean: what counts is what an item is and how many events ago it was.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.towers import AttentionReader
+        >>> reader = AttentionReader(dim=4, max_history=50)
+        >>> reader(np.ones((2, 3, 4)), np.array([[0, 1, 1], [1, 1, 1]])).shape
+        TensorShape([2, 3, 4])
+    """
 
     def __init__(self, dim: int, max_history: int, **kwargs: Any) -> None:
         super().__init__(dim, max_history, **kwargs)
         self.recency = self.add_weight(shape=(max_history,), initializer="zeros", name="recency")
-        self.hidden = keras.layers.Dense(dim, activation="tanh", name="hidden")
+        self.hidden = keras.layers.Dense(
+            dim, activation="tanh", name="hidden", dtype=self.dtype_policy
+        )
         self.hidden.build((None, None, dim))
-        self.weight = keras.layers.Dense(1, use_bias=False, name="weight")
+        self.weight = keras.layers.Dense(1, use_bias=False, name="weight", dtype=self.dtype_policy)
         self.weight.build((None, None, dim))
-        self.output_projection = keras.layers.Dense(dim, name="output")
+        self.output_projection = keras.layers.Dense(dim, name="output", dtype=self.dtype_policy)
         self.output_projection.build((None, None, dim))
         self.built = True
 
@@ -88,119 +144,9 @@ class AttentionReader(HistoryReader):
         logits = self.weight(self.hidden(events))[:, None, :, 0]  # [n, 1, length]
         logits += tf.cast(by_distance(self.recency, tf.shape(events)[1]), logits.dtype)
         is_visible = visible_events(segment)  # [n, length, length]
-        weights = tf.nn.softmax(tf.where(is_visible, logits, _MASKED), axis=-1)
+        weights = tf.nn.softmax(tf.where(is_visible, logits, MASKED), axis=-1)
         pooled = self.output_projection(tf.einsum("npj,njd->npd", weights, events))
         return pooled * tf.cast(tf.reduce_any(is_visible, axis=-1)[..., None], pooled.dtype)
-
-
-class TransformerReader(HistoryReader):
-    """A causal transformer: pre-norm blocks whose attention knows distances.
-
-    Args:
-        dim: Length of item embeddings and of states.
-        max_history: Longest distance that is told apart.
-        layers: Number of blocks.
-        heads: Attention heads.
-        dropout: Of inputs, attention weights and hidden layers.
-
-    Source: Kang and McAuley, Self-Attentive Sequential Recommendation (2018); distances as a
-        learned bias of the attention as in Raffel et al., T5 (2020), section 2.1.
-    Deviates: Pre-norm blocks of the width 4 d with GELU; distances in place of absolute positions.
-    """
-
-    def __init__(
-        self,
-        dim: int,
-        max_history: int,
-        *,
-        layers: int,
-        heads: int,
-        dropout: float,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(dim, max_history, **kwargs)
-        self.input_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="input_norm")
-        self.input_norm.build((None, None, dim))
-        self.input_dropout = keras.layers.Dropout(dropout)
-        self.blocks = [
-            _Block(dim, max_history, heads, dropout, name=f"block_{number}")
-            for number in range(layers)
-        ]
-        self.output_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="output_norm")
-        self.output_norm.build((None, None, dim))
-        self.built = True
-
-    def call(self, events: tf.Tensor, segment: tf.Tensor, training: bool = False) -> tf.Tensor:
-        is_visible = visible_events(segment)
-        states = self.input_dropout(self.input_norm(events), training=training)
-        for block in self.blocks:
-            states = block(states, is_visible, training=training)
-        has_event = tf.reduce_any(is_visible, axis=-1)[..., None]
-        return self.output_norm(states) * tf.cast(has_event, states.dtype)
-
-
-class _Block(keras.layers.Layer):
-    """Attention and a feed-forward layer, each behind a norm and beside a shortcut."""
-
-    def __init__(
-        self, dim: int, max_history: int, heads: int, dropout: float, **kwargs: Any
-    ) -> None:
-        super().__init__(**kwargs)
-        self.heads = heads
-        self.head_dim = dim // heads
-        self.distance = self.add_weight(
-            shape=(max_history, heads), initializer="zeros", name="distance"
-        )
-        self.attention_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="attention_norm")
-        self.attention_norm.build((None, None, dim))
-        self.query_key_value = keras.layers.Dense(3 * dim, name="query_key_value")
-        self.query_key_value.build((None, None, dim))
-        self.attention_output = keras.layers.Dense(dim, name="attention_output")
-        self.attention_output.build((None, None, dim))
-        self.attention_dropout = keras.layers.Dropout(dropout)
-        self.hidden_norm = keras.layers.LayerNormalization(epsilon=1e-6, name="hidden_norm")
-        self.hidden_norm.build((None, None, dim))
-        self.hidden = keras.layers.Dense(4 * dim, activation="gelu", name="hidden")
-        self.hidden.build((None, None, dim))
-        self.output_projection = keras.layers.Dense(dim, name="output")
-        self.output_projection.build((None, None, 4 * dim))
-        self.dropout = keras.layers.Dropout(dropout)
-        self.built = True
-
-    def call(self, states: tf.Tensor, is_visible: tf.Tensor, training: bool = False) -> tf.Tensor:
-        attended = self._attend(self.attention_norm(states), is_visible, training)
-        states += self.dropout(attended, training=training)
-        hidden = self.output_projection(self.hidden(self.hidden_norm(states)))
-        return states + self.dropout(hidden, training=training)
-
-    def _attend(self, states: tf.Tensor, is_visible: tf.Tensor, training: bool) -> tf.Tensor:
-        count, length = tf.shape(states)[0], tf.shape(states)[1]
-        split = tf.reshape(
-            self.query_key_value(states), [count, length, 3, self.heads, self.head_dim]
-        )
-        query, key, value = tf.unstack(tf.transpose(split, [2, 0, 3, 1, 4]))  # [n, heads, l, hd]
-        logits = tf.matmul(query, key, transpose_b=True) * self.head_dim**-0.5
-        distance = tf.transpose(by_distance(self.distance, length), [2, 0, 1])  # [heads, l, l]
-        logits += tf.cast(distance, logits.dtype)
-        logits = tf.where(is_visible[:, None], logits, tf.cast(_MASKED, logits.dtype))
-        weights = self.attention_dropout(tf.nn.softmax(logits, axis=-1), training=training)
-        mixed = tf.transpose(tf.matmul(weights, value), [0, 2, 1, 3])  # [n, l, heads, hd]
-        return self.attention_output(tf.reshape(mixed, [count, length, self.heads * self.head_dim]))
-
-
-def build_reader(settings: History, dim: int, max_history: int, name: str) -> HistoryReader:
-    """Returns the reader that the configuration names."""
-    if settings.kind == "transformer":
-        return TransformerReader(
-            dim,
-            max_history,
-            layers=settings.layers,
-            heads=settings.heads,
-            dropout=settings.dropout,
-            name=name,
-        )
-    kinds = {"attention": AttentionReader, "mean": MeanReader, "none": NoHistory}
-    return kinds[settings.kind](dim, max_history, name=name)
 
 
 def visible_events(segment: tf.Tensor) -> tf.Tensor:
@@ -232,3 +178,24 @@ def by_distance(values: tf.Tensor, length: tf.Tensor) -> tf.Tensor:
     place = tf.range(length)
     distance = tf.clip_by_value(place[:, None] - place[None, :], 0, values.shape[0] - 1)
     return tf.gather(tf.convert_to_tensor(values), distance)
+
+
+def check_history_reader(reader: HistoryReader, key: str) -> None:
+    """Tries a reader on two tiny batches; see `try_layer`.
+
+    Raises:
+        ConfigError: It breaks the contract.
+    """
+    segments = (np.array([[0, 1, 1], [0, 0, 0]]), np.array([[1, 1], [0, 1], [1, 2]]))
+    batches = [
+        ([np.ones((*segment.shape, reader.dim), np.float32), segment.astype(np.int32)],
+         (*segment.shape, reader.dim))
+        for segment in segments
+    ]  # fmt: skip
+    try_layer(reader, key, batches, reader.compute_dtype)
+    states = tf.boolean_mask(reader(*batches[0][0]), segments[0] == 0)
+    if np.any(tf.cast(states, tf.float32)):
+        raise ConfigError(
+            f"{key}: {type(reader).__module__}:{type(reader).__qualname__}: wanted states of zeros "
+            "on padding, where `segment` is 0, got other values."
+        )

@@ -1,4 +1,4 @@
-"""The item tower: i = BERT(I) + i0, with i0 from the id and the item's features."""
+"""The item tower: i = BERT(I) + i0, with i0 from the id, the item's features and own parts."""
 
 from __future__ import annotations
 
@@ -8,49 +8,75 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrec.config.retrieval import ItemSide
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType, load_feature
 from tfrec.towers.features import FeatureEmbedding
-from tfrec.towers.fusion import build_fusion
+from tfrec.towers.fusion import Fusion, SumFusion
+from tfrec.towers.part import TowerPart
 
 _INITIAL_DEVIATION = 0.02
 """Of each entry of an id's vector and of a projected text. Small, so that the first steps turn
 embeddings where they belong and nothing drawn by chance has to be forgotten."""
 
 
+@keras.saving.register_keras_serializable("tfrec")
 class ItemTower(keras.layers.Layer):
-    """Joins projected text, id and features to one vector.
+    """Joins projected text, id, features and own parts to one vector.
 
     Args:
         num_ids: Items with a row of their own; row 0 is shared by all others.
         features: Fitted encoders of the item features.
         text_dim: Length of the encoder's vector.
         embedding_dim: Length of the embedding.
-        settings: What counts, how it is joined, what is hidden in training. Hiding ids teaches row
-            0 to stand for new items.
+        fusion: Joins the parts; None: their sum.
+        parts: Own parts by name.
+        use_id: Whether an item with a row has a vector of its own.
+        text_scale: Factor of text vectors before their projection. Below 1, texts are learned more
+            slowly than ids.
+        id_dropout: Share of ids hidden in training, which teaches row 0 to stand for new items.
+        feature_dropout: Share of texts, of each feature and of each part hidden in training.
         is_unit: Whether embeddings are scaled to length 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.towers import ConcatFusion, ItemTower
+        >>> tower = ItemTower(100, [], text_dim=6, embedding_dim=4, fusion=ConcatFusion())
+        >>> tower(np.ones((2, 6)), np.array([7, 0]), {}).shape
+        TensorShape([2, 4])
     """
 
     def __init__(
         self,
         num_ids: int,
-        features: Sequence[FeatureEncoder],
+        features: Sequence[FeatureType],
         text_dim: int,
         embedding_dim: int,
-        settings: ItemSide,
+        *,
+        fusion: Fusion | None = None,
+        parts: Mapping[str, TowerPart] | None = None,
+        use_id: bool = True,
+        text_scale: float = 1.0,
+        id_dropout: float = 0.1,
+        feature_dropout: float = 0.0,
         is_unit: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.settings = settings
+        self.num_ids = num_ids
+        self.features = list(features)
+        self.text_dim = text_dim
+        self.embedding_dim = embedding_dim
+        self.use_id = use_id
+        self.text_scale = text_scale
+        self.id_dropout = id_dropout
+        self.feature_dropout = feature_dropout
         self.is_unit = is_unit
         self.seed_generator = keras.random.SeedGenerator()
-        num_rows = num_ids + 1 if settings.use_id else 1
         self.id_embedding = keras.layers.Embedding(
-            num_rows,
+            num_ids + 1 if use_id else 1,
             embedding_dim,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=_INITIAL_DEVIATION),
             name="id",
+            dtype=self.dtype_policy,
         )
         self.id_embedding.build(None)
         # Standardised texts begin as long as ids do: else ids would not be heard for long.
@@ -59,11 +85,39 @@ class ItemTower(keras.layers.Layer):
             use_bias=False,
             kernel_initializer=keras.initializers.VarianceScaling(_INITIAL_DEVIATION**2),
             name="text",
+            dtype=self.dtype_policy,
         )
         self.text_projection.build((None, text_dim))
-        self.feature_embedding = FeatureEmbedding(features, embedding_dim, name="features")
-        self.fusion = build_fusion(settings.fusion, 2 + len(features), embedding_dim)
+        self.feature_embedding = FeatureEmbedding(
+            features, embedding_dim, name="features", dtype=self.dtype_policy
+        )
+        self.parts = dict(parts or {})
+        self.fusion = fusion or SumFusion(name="fusion", dtype=self.dtype_policy)
+        if not self.fusion.built:
+            num_parts = 2 + len(features) + len(self.parts)
+            self.fusion.build([(None, embedding_dim)] * num_parts)
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what builds the layer again; see Keras."""
+        return super().get_config() | {
+            "num_ids": self.num_ids,
+            "features": [feature.to_dict() for feature in self.features],
+            "text_dim": self.text_dim,
+            "embedding_dim": self.embedding_dim,
+            "fusion": keras.saving.serialize_keras_object(self.fusion),
+            "parts": keras.saving.serialize_keras_object(dict(self.parts)),
+            "use_id": self.use_id,
+            "text_scale": self.text_scale,
+            "id_dropout": self.id_dropout,
+            "feature_dropout": self.feature_dropout,
+            "is_unit": self.is_unit,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> ItemTower:
+        """Builds the layer that `get_config` describes, without its weights."""
+        return cls(**(config | read_layers(config, ["fusion", "parts"])))
 
     def call(
         self,
@@ -83,17 +137,34 @@ class ItemTower(keras.layers.Layer):
         Returns:
             float32 [n, embedding_dim].
         """
-        if not self.settings.use_id:
+        if not self.use_id:
             id_row = tf.zeros_like(id_row)
-        text_vector = self.settings.text_scale * text_vector
+        text_vector = self.text_scale * text_vector
         content = [self.text_projection(text_vector), *self.feature_embedding(features)]
-        if training and self.settings.id_dropout:
-            id_row = drop_ids(id_row, self.settings.id_dropout, self.seed_generator)
-        if training and self.settings.feature_dropout:
-            content = drop_parts(content, self.settings.feature_dropout, self.seed_generator)
+        if training and self.id_dropout:
+            id_row = drop_ids(id_row, self.id_dropout, self.seed_generator)
+        content += [
+            part(text_vector, id_row, features, training=training) for part in self.parts.values()
+        ]
+        if training and self.feature_dropout:
+            content = drop_parts(content, self.feature_dropout, self.seed_generator)
         fused = self.fusion([*content, self.id_embedding(id_row)])
         embedding = tf.cast(fused, tf.float32)  # scores want more than 16 bits
         return tf.math.l2_normalize(embedding, axis=-1) if self.is_unit else embedding
+
+
+def read_layers(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """Returns the arguments of a tower that a config holds in the form of Keras.
+
+    Args:
+        config: What `get_config` of a tower gave.
+        names: Those that are layers, or mappings of layers.
+
+    Returns:
+        The layers at `names`, and ``features`` as fitted encoders.
+    """
+    layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
+    return layers | {"features": [load_feature(saved) for saved in config["features"]]}
 
 
 def drop_ids(ids: tf.Tensor, rate: float, seed_generator: keras.random.SeedGenerator) -> tf.Tensor:

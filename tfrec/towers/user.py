@@ -1,4 +1,4 @@
-"""The user tower: u = BERT(U) + u0, with u0 from id, attributes, request and history."""
+"""The user tower: u = BERT(U) + u0, with u0 from id, attributes, request, history and own parts."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrec.config.retrieval import UserSide
-from tfrec.features.tabular import FeatureEncoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.towers.features import FeatureEmbedding
-from tfrec.towers.history import build_reader
-from tfrec.towers.item import drop_ids
+from tfrec.towers.history import HistoryReader, NoHistory
+from tfrec.towers.item import drop_ids, read_layers
+from tfrec.towers.part import TowerPart
 
 
+@keras.saving.register_keras_serializable("tfrec")
 class UserTower(keras.layers.Layer):
     """Reads histories, then joins their states to text, id, attributes and request features.
 
@@ -25,51 +26,114 @@ class UserTower(keras.layers.Layer):
         features: Fitted encoders of user attributes and request features.
         text_dim: Length of the encoder's vector.
         embedding_dim: Length of the embedding.
-        max_history: Length of a history.
-        settings: How histories are read; what is hidden in training, so that requests without it
-            are answered.
-        num_event_kinds: Declared kinds of events.
-        num_gaps: Buckets of the time between events.
+        history: Reads histories, with states of length `embedding_dim`; None: nothing does.
+        parts: Own parts by name; they join the sum.
+        num_event_kinds: Declared kinds of events; None: kinds are not read.
+        num_gaps: Buckets of the time between events; None: times are not read.
+        use_id: Whether a user with a row has a vector of their own.
+        id_dropout: Share of ids hidden in training.
+        dropout: Share of histories, and of attributes and parts, hidden in training, so that
+            requests without them are answered.
+        hidden_layer: Whether a residual layer mixes the sum once more.
         is_unit: Whether embeddings are scaled to length 1.
+
+    Example:
+        >>> import numpy as np
+        >>> from tfrec.towers import AttentionReader, UserTower
+        >>> reader = AttentionReader(dim=4, max_history=50)
+        >>> tower = UserTower(100, [], text_dim=6, embedding_dim=4, history=reader)
+        >>> items, segment = np.ones((2, 3, 4)), np.array([[0, 1, 1], [1, 1, 1]])
+        >>> states = tower.read_histories(items, segment)
+        >>> tower(np.zeros((2, 6)), np.array([7, 0]), {}, states[:, -1]).shape
+        TensorShape([2, 4])
     """
 
     def __init__(
         self,
         num_ids: int,
-        features: Sequence[FeatureEncoder],
+        features: Sequence[FeatureType],
         text_dim: int,
         embedding_dim: int,
-        max_history: int,
-        settings: UserSide,
-        num_event_kinds: int = 0,
-        num_gaps: int = 0,
+        *,
+        history: HistoryReader | None = None,
+        parts: Mapping[str, TowerPart] | None = None,
+        num_event_kinds: int | None = None,
+        num_gaps: int | None = None,
+        use_id: bool = True,
+        id_dropout: float = 0.8,
+        dropout: float = 0.1,
+        hidden_layer: bool = True,
         is_unit: bool = True,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.settings = settings
+        dtype = self.dtype_policy
+        self.num_ids = num_ids
+        self.features = list(features)
+        self.text_dim = text_dim
+        self.embedding_dim = embedding_dim
+        self.num_event_kinds = num_event_kinds
+        self.num_gaps = num_gaps
+        self.use_id = use_id
+        self.id_dropout = id_dropout
+        self.dropout = dropout
+        self.hidden_layer = hidden_layer
         self.is_unit = is_unit
         self.seed_generator = keras.random.SeedGenerator()
-        self.id_embedding = _embedding(num_ids if settings.use_id else 0, embedding_dim, "id")
-        self.text_projection = keras.layers.Dense(embedding_dim, use_bias=False, name="text")
+        self.id_embedding = _embedding(num_ids if use_id else 0, embedding_dim, "id", dtype)
+        self.text_projection = keras.layers.Dense(
+            embedding_dim, use_bias=False, name="text", dtype=dtype
+        )
         self.text_projection.build((None, text_dim))
-        self.feature_embedding = FeatureEmbedding(features, embedding_dim, name="features")
-        history = settings.history
+        self.feature_embedding = FeatureEmbedding(
+            features, embedding_dim, name="features", dtype=dtype
+        )
         self.kind_embedding = self.gap_embedding = self.last_gap_embedding = None
-        if history.event_kinds:
-            self.kind_embedding = _embedding(num_event_kinds, embedding_dim, "event_kind")
-        if history.time_gaps:
-            self.gap_embedding = _embedding(num_gaps, embedding_dim, "gap")
-            self.last_gap_embedding = _embedding(num_gaps, embedding_dim, "last_gap")
-        self.reader = build_reader(history, embedding_dim, max_history, "history")
-        if settings.hidden_layer:
-            self.hidden = keras.layers.Dense(2 * embedding_dim, activation="gelu", name="hidden")
+        if num_event_kinds is not None:
+            self.kind_embedding = _embedding(num_event_kinds, embedding_dim, "event_kind", dtype)
+        if num_gaps is not None:
+            self.gap_embedding = _embedding(num_gaps, embedding_dim, "gap", dtype)
+            self.last_gap_embedding = _embedding(num_gaps, embedding_dim, "last_gap", dtype)
+        self.reader = history or NoHistory(embedding_dim, 1, name="history", dtype=dtype)
+        if self.reader.dim != embedding_dim:
+            raise ValueError(
+                f"`history.dim` must be `embedding_dim`. Received: {self.reader.dim} and "
+                f"{embedding_dim}."
+            )
+        self.parts = dict(parts or {})
+        if hidden_layer:
+            self.hidden = keras.layers.Dense(
+                2 * embedding_dim, activation="gelu", name="hidden", dtype=dtype
+            )
             self.hidden.build((None, embedding_dim))
             self.output_projection = keras.layers.Dense(
-                embedding_dim, kernel_initializer="zeros", name="output"
+                embedding_dim, kernel_initializer="zeros", name="output", dtype=dtype
             )
             self.output_projection.build((None, 2 * embedding_dim))
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what builds the layer again; see Keras."""
+        return super().get_config() | {
+            "num_ids": self.num_ids,
+            "features": [feature.to_dict() for feature in self.features],
+            "text_dim": self.text_dim,
+            "embedding_dim": self.embedding_dim,
+            "history": keras.saving.serialize_keras_object(self.reader),
+            "parts": keras.saving.serialize_keras_object(dict(self.parts)),
+            "num_event_kinds": self.num_event_kinds,
+            "num_gaps": self.num_gaps,
+            "use_id": self.use_id,
+            "id_dropout": self.id_dropout,
+            "dropout": self.dropout,
+            "hidden_layer": self.hidden_layer,
+            "is_unit": self.is_unit,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> UserTower:
+        """Builds the layer that `get_config` describes, without its weights."""
+        return cls(**(config | read_layers(config, ["history", "parts"])))
 
     def read_histories(
         self,
@@ -84,9 +148,9 @@ class UserTower(keras.layers.Layer):
         Args:
             items: float32 [n, length, embedding_dim], item embeddings, oldest first.
             segment: int32 [n, length], 0 on padding; see `HistoryReader.call`.
-            kinds: int32 [n, length], 0 unknown; read with `history.event_kinds`.
-            gaps: int32 [n, length], bucket of the time since the event before, 0 unknown; read
-                with `history.time_gaps`.
+            kinds: int32 [n, length], 0 unknown; None: not read.
+            gaps: int32 [n, length], bucket of the time since the event before, 0 unknown; None: not
+                read.
             training: Whether dropout is active.
 
         Returns:
@@ -114,35 +178,39 @@ class UserTower(keras.layers.Layer):
             id_row: int32 [n], 0 for an unknown user.
             features: Encoded attributes and request features, [n, ...] each.
             state: float32 [n, embedding_dim], of the history; zeros for an empty one.
-            last_gap: int32 [n], bucket of the time since the last event, 0 unknown; read with
-                `history.time_gaps`.
+            last_gap: int32 [n], bucket of the time since the last event, 0 unknown; None: not read.
             training: Whether inputs are hidden.
 
         Returns:
             float32 [n, embedding_dim].
         """
-        if not self.settings.use_id:
+        if not self.use_id:
             id_row = tf.zeros_like(id_row)
         embedded = self.feature_embedding(features)
         if self.last_gap_embedding is not None:
             embedded.append(self.last_gap_embedding(last_gap))
-        if training and self.settings.id_dropout:
-            id_row = drop_ids(id_row, self.settings.id_dropout, self.seed_generator)
-        if training and self.settings.dropout:
+        if training and self.id_dropout:
+            id_row = drop_ids(id_row, self.id_dropout, self.seed_generator)
+        embedded += [
+            part(text_vector, id_row, features, training=training) for part in self.parts.values()
+        ]
+        if training and self.dropout:
             drawn = keras.random.uniform((tf.shape(id_row)[0], 2), seed=self.seed_generator)
-            keep = tf.cast(drawn >= self.settings.dropout, state.dtype)
+            keep = tf.cast(drawn >= self.dropout, state.dtype)
             state *= keep[:, :1]
             embedded = [part * keep[:, 1:] for part in embedded]
         parts = [self.text_projection(text_vector), self.id_embedding(id_row), state, *embedded]
         user = tf.add_n(parts)
-        if self.settings.hidden_layer:
+        if self.hidden_layer:
             user += self.output_projection(self.hidden(user))
         user = tf.cast(user, tf.float32)  # scores want more than 16 bits
         return tf.math.l2_normalize(user, axis=-1) if self.is_unit else user
 
 
-def _embedding(num_known: int, dim: int, name: str) -> keras.layers.Embedding:
+def _embedding(
+    num_known: int, dim: int, name: str, dtype: keras.DTypePolicy
+) -> keras.layers.Embedding:
     """Returns a table with a row for each known value and row 0 for the unknown."""
-    layer = keras.layers.Embedding(num_known + 1, dim, name=name)
+    layer = keras.layers.Embedding(num_known + 1, dim, name=name, dtype=dtype)
     layer.build(None)
     return layer

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,12 @@ import keras
 import numpy as np
 
 from tfrec.errors import ArtefactError
-
-
-def save_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Writes beside `path`, then renames: a killed process leaves the old file or the new one."""
-    beside = path.with_name(f".{path.name}.writing")
-    try:
-        with beside.open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        os.replace(beside, path)
-    finally:
-        beside.unlink(missing_ok=True)
+from tfrec.files import write_arrays
 
 
 def save_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
     """Writes the variables' values in their order."""
-    save_arrays(path, _to_arrays(variables))
+    write_arrays(path, _to_arrays(variables))
 
 
 def load_variables(path: Path, variables: Sequence[keras.Variable]) -> None:
@@ -58,7 +47,7 @@ class Checkpoint:
     def save(self, state: dict[str, Any]) -> None:
         """Writes variables and `state` as one file."""
         arrays = _to_arrays(self._variables)
-        save_arrays(self._path, {**arrays, "state": np.array(json.dumps(state))})
+        write_arrays(self._path, {**arrays, "state": np.array(json.dumps(state))})
 
     def restore(self) -> dict[str, Any] | None:
         """Restores the variables; returns the saved state, or None without a checkpoint."""

@@ -119,7 +119,7 @@ class _State:
 def fit(
     run: Run,
     checkpoint_folder: Path,
-    checkpoint_seconds: float | None = None,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
     observer: Observer | None = None,
 ) -> History:
     """Trains, resuming from `checkpoint_folder` where it holds a state of the same run.
@@ -128,8 +128,8 @@ def fit(
         run: The run.
         checkpoint_folder: Existing folder for ``checkpoint.npz`` and ``best.npz``; with several
             workers one that all of them share.
-        checkpoint_seconds: Time between two checkpoints within a round; by default
-            `CHECKPOINT_SECONDS`. The end of a round always writes one.
+        checkpoint_seconds: Time between two checkpoints within a round. The end of a round always
+            writes one.
         observer: Hears of steps, rounds and checkpoints, with several workers the chief's.
 
     Returns:
@@ -144,8 +144,7 @@ def fit(
     best = Checkpoint(checkpoint_folder / "best.npz", run.weights)
     state = _State(**(checkpoint.restore() or {}))
     run.replicas.check_equal(run.variables)
-    seconds = CHECKPOINT_SECONDS if checkpoint_seconds is None else checkpoint_seconds
-    saver = _Saver(checkpoint, state, seconds, observer, run.replicas.is_chief)
+    saver = _Saver(checkpoint, state, checkpoint_seconds, observer, run.replicas.is_chief)
     total = run.rounds * run.steps_per_round
     observer.on_start(_steps_done(run, state), len(state.rounds))
     with progress_bar(

@@ -52,6 +52,7 @@ class Objective:
         settings: Section `retrieval`.
         item_counts: int64 [num_items + 1], training targets of each item.
         replicas: Who shares the batch.
+        jit_compile: Whether XLA compiles the encoder's part of a step.
 
     Attributes:
         queue: Item embeddings of earlier steps, or None.
@@ -63,12 +64,15 @@ class Objective:
         settings: Retrieval,
         item_counts: np.ndarray,
         replicas: Replicas,
+        jit_compile: bool = False,
     ) -> None:
         self._embedder = embedder
         self._model = embedder.model
         self._settings = settings.loss
         self._replicas = replicas
-        self._encode = _encode_function(embedder, settings) if embedder.live else None
+        self._encode: Callable[[tf.Tensor], tf.Tensor] | None = None
+        if embedder.live:
+            self._encode = _encode_function(embedder, settings.gradient_cache, jit_compile)
         self._draw = DrawnNegatives(settings.loss.negatives, item_counts)
         share = item_counts / max(item_counts.sum(), 1)
         self._share = tf.constant(share, tf.float32)
@@ -296,21 +300,23 @@ def states_of_targets(batch: Mapping[str, tf.Tensor], states: tf.Tensor) -> tf.T
     return tf.gather_nd(states, at)
 
 
-def _encode_function(embedder: Embedder, settings: Retrieval) -> Callable[[tf.Tensor], tf.Tensor]:
+def _encode_function(
+    embedder: Embedder, chunk_size: int, jit_compile: bool
+) -> Callable[[tf.Tensor], tf.Tensor]:
     """Returns how a step encodes texts, int32 [n, length], when the encoder is trained."""
     encoder = embedder.model.encoder
     # A function of its own is traced once and not for each use and each length of text.
     encode = tf.function(
         lambda tokens: encoder(tokens, training=True),
         input_signature=[tf.TensorSpec([None, None], tf.int32)],
-        jit_compile=settings.jit_compile or None,
+        jit_compile=jit_compile or None,
         autograph=False,
     )
-    if settings.gradient_cache:
+    if chunk_size:
         return partial(
             cached_encode,
             lambda tokens: encode(trim(tokens)),
-            chunk_size=settings.gradient_cache,
+            chunk_size=chunk_size,
             weights=encoder.trainable_variables,
             seed_states=seed_states_of(encoder),
         )

@@ -13,8 +13,9 @@ import tensorflow as tf
 from tfrec.config import Pretraining
 from tfrec.encoders.buckets import rows_by_length, trim
 from tfrec.losses.masked_lm import mask_tokens
-from tfrec.training.loop import History, Run, fit
+from tfrec.training.loop import CHECKPOINT_SECONDS, History, Run, fit
 
+_POINTS = 10  # of the learning curve
 _HELD_OUT_SHARE = 0.05
 _MAX_HELD_OUT = 512
 _HELD_OUT_STREAM = 1 << 30  # of random numbers; the rounds have those from 0 on
@@ -29,6 +30,7 @@ def pretrain(
     config: Pretraining,
     seed: int,
     checkpoint_folder: Path,
+    checkpoint_seconds: float = CHECKPOINT_SECONDS,
 ) -> History:
     """Trains the backbone in place to guess hidden tokens.
 
@@ -43,15 +45,16 @@ def pretrain(
         config: Steps, batch size, rates.
         seed: Of the order of texts and of the hidden tokens.
         checkpoint_folder: Where the run keeps its state.
+        checkpoint_seconds: Time between two checkpoints within a tenth of the steps.
 
     Returns:
-        One entry a span of ``checkpoint_every`` steps: ``loss`` and ``accuracy`` over the tokens
+        One entry a tenth of the steps: ``loss`` and ``accuracy`` over the tokens
         hidden in it, and, at its end, ``heldout_loss`` and ``heldout_accuracy`` over those hidden
         in the held-out texts, the same ones each time; without the two for fewer than twenty
         distinct texts. No entry where there is no step to take or no text to learn from.
     """
     tokens, held_out = _hold_out(tokens[(tokens != 0).any(axis=1)], seed)
-    span = min(config.checkpoint_every, max(config.steps, 1))
+    span = max(1, -(-config.steps // _POINTS))
     rounds = -(-config.steps // span) if len(tokens) else 0
     if not rounds:
         return History()
@@ -126,7 +129,7 @@ def pretrain(
         weights=backbone.variables,
         validate=validate if len(held_out) else None,
     )
-    return fit(run, checkpoint_folder)
+    return fit(run, checkpoint_folder, checkpoint_seconds)
 
 
 def _hold_out(tokens: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -83,7 +83,7 @@ def train_ranking(
         data: The prepared data set.
         tables: Its arrays.
         embeddings: From the finished towers; None where the model reads none.
-        config: Section `ranking`, and the seed.
+        config: Sections `ranking` and `run`, and the seed.
         checkpoint_folder: Where the run keeps its state.
         towers: The finished towers, their texts encoded, where `ranking.towers` trains them
             further; they are trained in place.
@@ -181,7 +181,7 @@ def train_ranking(
         monitor="-validation_log_loss",
         patience=settings.patience,
     )
-    return fit(run, checkpoint_folder)
+    return fit(run, checkpoint_folder, config.run.checkpoint_seconds)
 
 
 def _groups(

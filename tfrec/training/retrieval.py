@@ -10,7 +10,6 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from tqdm import tqdm
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
@@ -20,10 +19,9 @@ from tfrec.inputs.batches import InputTables, batch_signature, epoch_batches, nu
 from tfrec.inputs.packed import PackedSequences
 from tfrec.inputs.sequences import cut_sequences
 from tfrec.inputs.user_rows import UserRows
-from tfrec.metrics.health import OF_RANKING
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.schema import SPLITS, Batch, Columns
-from tfrec.training.loop import History, Run, TrainingError, fit
+from tfrec.training.loop import History, Run, fit
 from tfrec.training.negatives import KnownPositives, PassedOver, mine
 from tfrec.training.objective import Objective, Totals
 from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
@@ -33,10 +31,6 @@ from tfrec.training.validation import Validation
 
 _HISTORY_KEYS = (Batch.HISTORY, Batch.HISTORY_SEGMENT, Batch.HISTORY_KIND, Batch.HISTORY_GAP)
 _PAIR_KEYS = (Batch.KNOWN_ROW, Batch.KNOWN_ITEM)
-
-
-class HealthError(TrainingError):
-    """Training ended with a model that is not sound."""
 
 
 def train_retrieval(
@@ -53,20 +47,19 @@ def train_retrieval(
         model: Towers and encoder, adapted as `encoder.adaptation` says.
         data: The prepared data set.
         tables: Its arrays.
-        config: Sections `retrieval`, `encoder` and `evaluation`, and the seed.
+        config: Sections `retrieval`, `encoder` and `run`, and the seed.
         checkpoint_folder: Where the run keeps its state. Curves for TensorBoard go to
             ``tensorboard/`` beside it.
-        replicas: Who shares the batches; by default as `retrieval.strategy` says.
+        replicas: Who shares the batches; by default as `run.strategy` says.
 
     Returns:
         Loss and validation metrics of each round.
 
     Raises:
         ConfigError: The settings ask for what the data do not have.
-        HealthError: The finished model has collapsed, reads its labels or is worse than popularity.
     """
     settings = config.retrieval
-    replicas = replicas or make_replicas(settings.strategy)
+    replicas = replicas or make_replicas(config.run.strategy)
     live = config.encoder.adaptation != "frozen"
     if live and settings.loss.kind == "full_softmax":
         raise ConfigError(
@@ -78,7 +71,9 @@ def train_retrieval(
     steps_per_round = num_batches(targets.num_units, targets.batch_size)
     num_steps = steps_per_round * settings.epochs
     optimizers = _optimizers(model, config, num_steps)
-    objective = Objective(embedder, settings, data.item_counts(), replicas)
+    objective = Objective(
+        embedder, settings, data.item_counts(), replicas, jit_compile=config.run.jit_compile
+    )
     validation = Validation(embedder, data, config)
     step = _make_step(objective, optimizers, replicas, targets.signature())
 
@@ -128,9 +123,12 @@ def train_retrieval(
         num_steps,
         {"towers": learning_rate(settings.schedule, settings.learning_rate, num_steps)},
     )
-    history = fit(run, checkpoint_folder, observer=curves if replicas.is_chief else None)
-    _check_health(validation, config)
-    return history
+    return fit(
+        run,
+        checkpoint_folder,
+        config.run.checkpoint_seconds,
+        observer=curves if replicas.is_chief else None,
+    )
 
 
 class _Targets:
@@ -374,26 +372,3 @@ def _optimizers(model: RetrievalModel, config: Config, num_steps: int) -> Optimi
         beta_2=settings.gradient_memory,
         ema_decay=settings.average_decay or None,
     )
-
-
-def _check_health(validation: Validation, config: Config) -> None:
-    """Raises or warns of what the finished model should not show."""
-    alarm = config.retrieval.health.alarm
-    if alarm == "off":
-        return
-    validation()
-    report = validation.report
-    assert report is not None
-    findings = report.findings
-    if config.retrieval.loss.kind == "mse":  # made to predict ratings, not to rank the catalogue
-        findings = [finding for finding in findings if finding.kind not in OF_RANKING]
-    if not findings:
-        return
-    message = "\n".join(f"- {finding.message}" for finding in findings)
-    is_unsound = any(finding.kind != "level_with_popularity" for finding in findings)
-    if alarm == "error" and is_unsound:
-        raise HealthError(
-            f"retrieval: the finished model is not sound.\n{message}\n"
-            "To go on all the same: retrieval.health.alarm: warn."
-        )
-    tqdm.write(f"retrieval: warning: the finished model is not sound.\n{message}")

@@ -16,6 +16,7 @@ from tfrec.schema import Columns
 MAX_TARGETS = 4000
 _MAX_LISTS = 1000
 _BLOCK = 256
+_RECALL_K = 100
 
 
 class Validation:
@@ -24,20 +25,21 @@ class Validation:
     Args:
         embedder: Runs the towers.
         data: The prepared data set.
-        config: `evaluation.k`, `evaluation.remove_seen`, `retrieval.loss.kind` and the seed.
+        config: `retrieval.validation_k`, `retrieval.validation_remove_seen`, `retrieval.loss.kind`
+            and the seed.
 
     Attributes:
-        k: Length of the lists by which rounds are compared, the smallest of `evaluation.k`.
+        k: Length of the lists by which rounds are compared.
         report: What the last round showed.
     """
 
     def __init__(self, embedder: Embedder, data: PreparedData, config: Config) -> None:
-        self.k = min(config.evaluation.k)
+        self.k = config.retrieval.validation_k
         self.report: HealthReport | None = None
-        self._max_k = max(config.evaluation.k)
+        self._recall_k = max(_RECALL_K, self.k)
         self._embedder = embedder
         self._data = data
-        self._removes_seen = config.evaluation.remove_seen
+        self._removes_seen = config.retrieval.validation_remove_seen
         rows = _sample(data.target_rows("validation"), MAX_TARGETS, config.seed)
         self._contexts = data.examples["context"].to_numpy()[rows]
         self._targets = data.examples["item_index"].to_numpy()[rows]
@@ -87,7 +89,7 @@ class Validation:
         return {
             **(self._ratings.measure(items) if self._ratings is not None else {}),
             self._ndcg: self.report.ndcg_at_k,
-            f"validation_recall_at_{self._max_k}": recall_at_k(ranks, self._max_k),
+            f"validation_recall_at_{self._recall_k}": recall_at_k(ranks, self._recall_k),
             f"popularity_ndcg_at_{self.k}": self.report.popularity_ndcg_at_k,
             "effective_rank": self.report.effective_rank,
             "mean_cosine": self.report.mean_cosine,

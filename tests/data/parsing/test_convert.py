@@ -11,6 +11,7 @@ from tfrec.data.parsing import convert
 from tfrec.data.parsing.checks import Findings, RowChecks
 from tfrec.data.reading.batch import RawBatch
 from tfrec.errors import DataError
+from tfrec.features import CategoryList, Vector, cells
 
 NAN, INF = float("nan"), float("inf")
 ID = "an id"
@@ -39,6 +40,14 @@ def repaired(to: Callable[..., pl.Series], values: list[Any], dtype: Any = None)
     found = to(batch, "x").to_list()
     problems = [(p.wanted, p.count, [place.row for place in p.places]) for p in batch.findings]
     return found, batch.dropped.tolist(), problems
+
+
+def to_lists(batch: RowChecks, column: str) -> pl.Series:
+    return CategoryList(column).parse(batch)
+
+
+def to_vectors(batch: RowChecks, column: str) -> pl.Series:
+    return Vector(column).parse(batch)
 
 
 # Ids
@@ -140,12 +149,12 @@ def test_ids_that_are_none_drop_their_rows():
     ],
 )
 def test_text_keeps_cells_and_empties_nulls(values: list, dtype: Any, expected: list[str]):
-    text = convert.to_text(checks(values, dtype), "x")
+    text = cells.to_text(checks(values, dtype), "x")
     assert (text.dtype, text.to_list()) == (pl.String, expected)
 
 
 def test_text_in_lists_is_refused():
-    assert refusal(convert.to_text, [["a"]]) == "column 'x': wanted text, got List(String)."
+    assert refusal(cells.to_text, [["a"]]) == "column 'x': wanted text, got List(String)."
 
 
 # Numbers
@@ -171,7 +180,7 @@ def test_text_in_lists_is_refused():
     ],
 )
 def test_numbers_become_floats_and_nulls(values: list, dtype: Any, expected: list):
-    numbers = convert.to_numbers(checks(values, dtype), "x")
+    numbers = cells.to_numbers(checks(values, dtype), "x")
     assert (numbers.dtype, numbers.to_list()) == (pl.Float64, expected)
 
 
@@ -195,11 +204,11 @@ def test_numbers_become_floats_and_nulls(values: list, dtype: Any, expected: lis
     ],
 )
 def test_numbers_that_are_none_are_refused(values: list, expected: str):
-    assert refusal(convert.to_numbers, values) == expected
+    assert refusal(cells.to_numbers, values) == expected
 
 
 def test_numbers_that_are_none_become_unknown_and_keep_their_rows():
-    assert repaired(convert.to_numbers, ["1", "x", "inf", "", "nan", "y"]) == (
+    assert repaired(cells.to_numbers, ["1", "x", "inf", "", "nan", "y"]) == (
         [1.0, None, None, None, None, None],
         [False] * 6,
         [("a number", 2, [20, 60]), ("a finite number", 1, [30])],
@@ -208,7 +217,7 @@ def test_numbers_that_are_none_become_unknown_and_keep_their_rows():
 
 def test_numbers_that_rows_need_drop_rows_without():
     def to(batch: RowChecks, column: str) -> pl.Series:
-        return convert.to_numbers(batch, column, reject=True)
+        return cells.to_numbers(batch, column, reject=True)
 
     assert repaired(to, ["1", "x", "inf", "", "nan", None]) == (
         [1.0, None, None, None, None, None],
@@ -295,12 +304,12 @@ def test_weights_are_above_zero_or_drop_their_rows():
     ],
 )
 def test_lists_in_cells_and_in_text_are_equal(values: list, dtype: Any, expected: list):
-    lists = convert.to_lists(checks(values, dtype), "x")
+    lists = to_lists(checks(values, dtype), "x")
     assert (lists.dtype, lists.to_list()) == (pl.List(pl.String), expected)
 
 
 def test_lists_in_text_are_split_at_the_declared_separator():
-    lists = convert.to_lists(checks(["a, b|c", "d"]), "x", ",")
+    lists = CategoryList("x", separator=",").parse(checks(["a, b|c", "d"]))
     assert lists.to_list() == [["a", "b|c"], ["d"]]
 
 
@@ -314,7 +323,7 @@ def test_lists_in_text_are_split_at_the_declared_separator():
     ],
 )
 def test_lists_of_other_types_are_refused(values: list, dtype: Any, expected: str):
-    assert refusal(convert.to_lists, values, dtype) == f"column 'x': {expected}"
+    assert refusal(to_lists, values, dtype) == f"column 'x': {expected}"
 
 
 # Vectors
@@ -334,7 +343,7 @@ def test_lists_of_other_types_are_refused(values: list, dtype: Any, expected: st
     ],
 )
 def test_vectors_become_float32_lists(values: list, dtype: Any):
-    vectors = convert.to_vectors(checks(values, dtype), "x")
+    vectors = to_vectors(checks(values, dtype), "x")
     assert vectors.dtype == pl.List(pl.Float32)
     assert vectors.to_list() == [[1.0, 2.0], None, [3.0, 4.0]]
 
@@ -364,13 +373,13 @@ def test_vectors_become_float32_lists(values: list, dtype: Any):
     ],
 )
 def test_vectors_that_are_none_are_refused(values: list, expected: str):
-    assert refusal(convert.to_vectors, values) == expected
+    assert refusal(to_vectors, values) == expected
 
 
 def test_vectors_that_do_not_fit_become_unknown_and_keep_their_rows():
     # 1e39 is no float32. The lengths of cells that do not fit anyway have no say in the size.
     values = [[1.0, 2.0], [3.0], [None, 1.0, 2.0], [NAN, 1.0, 3.0], [1e39, 1.0, 2.0], [5.0, 6.0]]
-    assert repaired(convert.to_vectors, values) == (
+    assert repaired(to_vectors, values) == (
         [[1.0, 2.0], None, None, None, None, [5.0, 6.0]],
         [False] * 6,
         [
@@ -385,18 +394,18 @@ def test_vectors_that_do_not_fit_become_unknown_and_keep_their_rows():
     [([[1.0], [2.0, 3.0]], 2), ([[], [], [1.0]], 1), ([None, None, [1.0, 2.0, 3.0]], 3)],
 )
 def test_vectors_of_undecided_size_are_the_longest_and_never_empty(values: list, size: int):
-    found, _, problems = repaired(convert.to_vectors, values)
+    found, _, problems = repaired(to_vectors, values)
     assert [len(vector) for vector in found if vector is not None] == [size]
     assert all(wanted == f"a vector of {size} numbers" for wanted, _, _ in problems)
 
 
 def test_vectors_follow_the_given_size_against_the_majority():
     batch = checks([[1.0], [2.0], [3.0, 4.0]], policy="repair")
-    vectors = convert.to_vectors(batch, "x", size=2)
+    vectors = Vector("x", size=2).parse(batch)
     assert vectors.to_list() == [None, None, [3.0, 4.0]]
 
 
 @pytest.mark.parametrize("dtype", [pl.List(pl.Float32), pl.Null, pl.String])
 def test_vectors_all_unknown_are_accepted(dtype: Any):
-    vectors = convert.to_vectors(checks([None, None], dtype), "x")
+    vectors = to_vectors(checks([None, None], dtype), "x")
     assert (vectors.dtype, vectors.to_list()) == (pl.List(pl.Float32), [None, None])

@@ -8,9 +8,10 @@ import polars as pl
 import pytest
 
 from tfrec.data.parsing.checks import Findings, RowChecks
-from tfrec.data.parsing.times import to_days, to_times
+from tfrec.data.parsing.times import to_times
 from tfrec.data.reading.batch import RawBatch
 from tfrec.errors import DataError
+from tfrec.features import Date
 
 NAN, INF = float("nan"), float("inf")
 NOON = datetime(2026, 1, 31, 12)
@@ -296,13 +297,13 @@ def test_times_of_random_tables_follow_plain_python(seed: int):
     ],
 )
 def test_days_count_from_1970(values: list, dtype: Any, expected: list):
-    days = to_days(checks(values, dtype), "x")
+    days = Date("x").parse(checks(values, dtype))
     assert (days.dtype, days.to_list()) == (pl.Float64, expected)
 
 
 def test_days_that_are_none_become_unknown_and_keep_their_rows():
     batch = checks(["1970-01-02", "soon", "1e300", "inf", "1970-01-32"], policy="repair")
-    assert to_days(batch, "x").to_list() == [1.0, None, None, None, None]
+    assert Date("x").parse(batch).to_list() == [1.0, None, None, None, None]
     assert not batch.dropped.any()
     assert [(p.count, p.places[0].row, p.places[0].got) for p in batch.findings] == [
         (4, 20, "'soon'")
@@ -311,7 +312,7 @@ def test_days_that_are_none_become_unknown_and_keep_their_rows():
 
 def test_days_that_are_none_are_refused():
     with pytest.raises(DataError) as caught:
-        to_days(checks(["1970-01-02", "soon"]), "x")
+        Date("x").parse(checks(["1970-01-02", "soon"]))
     assert str(caught.value) == (
         "t.csv: row 20, column 'x': wanted a date (ISO 8601, as 2026-01-31, or seconds since "
         "1970), got 'soon'."

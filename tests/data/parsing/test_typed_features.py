@@ -11,6 +11,7 @@ from tfrec.config import Feature
 from tfrec.data.parsing.checks import Findings, RowChecks
 from tfrec.data.parsing.features import clean_text, type_features
 from tfrec.data.reading.batch import RawBatch
+from tfrec.features.frame import declare
 
 
 def clean(*texts: str, unescape: bool = True, max_chars: int = 100) -> tuple[list, Counter]:
@@ -94,7 +95,7 @@ def test_features_of_each_type_are_typed_and_named():
         "since": Feature(type="date"),
     }
     checks = RowChecks(RawBatch(frame, "t.csv", np.arange(2)), "items", Findings())
-    typed = pl.DataFrame(type_features(checks, declared))
+    typed = pl.DataFrame(type_features(checks, declare(declared)))
     assert dict(typed.schema) == {
         "image": pl.List(pl.Float32),
         "brand": pl.String,

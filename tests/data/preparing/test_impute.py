@@ -9,7 +9,7 @@ from tfrec.config import Feature, Features
 from tfrec.data.preparing import impute
 from tfrec.data.preparing.impute import fill_interpolated, fill_nearest, list_filled
 from tfrec.errors import DataError
-from tfrec.features.tabular import encode_frame, filled_column, fit_features
+from tfrec.features.frame import encode_frame, filled_column, fit_features
 
 NAN, INF = float("nan"), float("inf")
 
@@ -92,7 +92,7 @@ def test_nearest_compares_and_averages_on_the_declared_scale():
     np.testing.assert_allclose(found(filled, "a")[0], 3, rtol=1e-5)
 
 
-@pytest.mark.parametrize("unknown", [None, NAN, 0.0, INF])
+@pytest.mark.parametrize("unknown", [None, NAN, -INF, INF])
 def test_nearest_fills_what_the_encoder_takes_for_missing(unknown: float | None):
     features = declare(a={"method": "nearest", "neighbours": 1}, b="unknown")
     frame = pl.DataFrame(
@@ -283,7 +283,7 @@ def test_interpolation_at_the_moment_of_a_known_value_is_that_value():
     assert found(filled, "x") == [4.0, None, 4.0, 6.0, None, 8.0]
 
 
-@pytest.mark.parametrize("unknown", [None, NAN, 0.0])
+@pytest.mark.parametrize("unknown", [None, NAN, INF])
 def test_interpolation_fills_what_the_encoder_takes_for_missing(unknown: float | None):
     events = make_events(x=pl.Series([-1.0, unknown, 1.0], dtype=pl.Float64))
     features = declare(x="interpolate")

@@ -7,13 +7,15 @@ from collections.abc import Callable, Sequence
 
 import polars as pl
 
-from tfrec.config import Data, Features, Items, Relations, Users
+from tfrec.config import Data, Items, Relations, Users
 from tfrec.data.parsing.checks import Finding, Findings, RowChecks
-from tfrec.data.parsing.convert import to_ids, to_text
+from tfrec.data.parsing.convert import to_ids
 from tfrec.data.parsing.features import clean_text, type_features
 from tfrec.data.reading.batch import RawBatch
 from tfrec.data.reading.files import require_columns
 from tfrec.errors import DataError, did_you_mean
+from tfrec.features.cells import to_text
+from tfrec.features.frame import declare
 from tfrec.schema import Columns
 
 # Where a typed row was read.
@@ -42,7 +44,7 @@ def type_items(
     """
     declared = data.items
     parts: list[pl.DataFrame] = []
-    sizes: dict[str, int] = {}
+    features = declare(declared.features, "data.items.features")
     for batch in batches:
         needed = [declared.item_id, declared.title, *declared.text, *declared.features]
         checks = _checks(batch, "items", needed, findings)
@@ -58,10 +60,10 @@ def type_items(
             ids.alias(Columns.ITEM_ID),
             title.alias(Columns.TITLE),
             join_text(list(texts.values()), batch.frame.height).alias(Columns.TEXT),
-            *type_features(checks, declared.features, sizes),
+            *type_features(checks, features),
         ]
         parts.append(_kept(checks, columns))
-        sizes |= _vector_sizes(parts[-1], declared.features)
+        features = [feature.seen(parts[-1][feature.name]) for feature in features]
     items = _concat(parts, "items", batches)
     return _one_row_an_id(items, Columns.ITEM_ID, "items", declared, findings, counts)
 
@@ -127,7 +129,7 @@ def type_users(
             )
         return pl.DataFrame(schema={Columns.USER_ID: pl.String, Columns.TEXT: pl.String})
     parts: list[pl.DataFrame] = []
-    sizes: dict[str, int] = {}
+    features = declare(declared.features, "data.users.features")
     for batch in batches:
         needed = [declared.user_id, *declared.text, *declared.features]
         checks = _checks(batch, "users", needed, findings)
@@ -136,10 +138,10 @@ def type_users(
         columns = [
             (pseudonymise(ids) if pseudonymise else ids).alias(Columns.USER_ID),
             join_text(list(texts.values()), batch.frame.height).alias(Columns.TEXT),
-            *type_features(checks, declared.features, sizes),
+            *type_features(checks, features),
         ]
         parts.append(_kept(checks, columns))
-        sizes |= _vector_sizes(parts[-1], declared.features)
+        features = [feature.seen(parts[-1][feature.name]) for feature in features]
     users = _concat(parts, "users", batches)
     return _one_row_an_id(users, Columns.USER_ID, "users", declared, findings, counts)
 
@@ -242,16 +244,6 @@ def _kept(checks: RowChecks, columns: list[pl.Series]) -> pl.DataFrame:
         pl.Series(_ROW, checks.batch.rows, dtype=pl.Int64),
     ]
     return pl.DataFrame([*columns, *places]).filter(pl.Series(~checks.dropped))
-
-
-def _vector_sizes(frame: pl.DataFrame, features: Features) -> dict[str, int]:
-    """Returns the common length of each vector feature of which something is known."""
-    lengths = {
-        name: frame[name].drop_nulls().list.len()
-        for name, feature in features.items()
-        if feature.type == "vector"
-    }
-    return {name: int(values[0]) for name, values in lengths.items() if len(values)}
 
 
 def _concat(parts: list[pl.DataFrame], table: str, batches: Sequence[RawBatch]) -> pl.DataFrame:

@@ -11,18 +11,12 @@ import polars as pl
 from tfrec.config import Cleaning, Events
 from tfrec.config.cleaning import parse_moment
 from tfrec.data.parsing.checks import RowChecks
-from tfrec.data.parsing.convert import (
-    to_ids,
-    to_labels,
-    to_numbers,
-    to_text,
-    to_weights,
-    to_whole_numbers,
-    without,
-)
+from tfrec.data.parsing.convert import to_ids, to_labels, to_weights, to_whole_numbers
 from tfrec.data.parsing.features import clean_text, type_features
 from tfrec.data.parsing.times import to_times
 from tfrec.data.reading.files import require_columns
+from tfrec.features.cells import to_numbers, to_text, without
+from tfrec.features.frame import declare
 from tfrec.schema import SPLITS, Columns
 
 _MAX_POSITION = 1000
@@ -100,7 +94,7 @@ def type_events(
             split.alias(Columns.SPLIT),
             *([] if kind is None else [_stored_kind(kind)]),
             *([] if rating is None else [_stored_rating(rating)]),
-            *type_features(checks, declared.context),
+            *type_features(checks, declare(declared.context, "data.events.context")),
         ]
     )
 

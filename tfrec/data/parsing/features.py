@@ -4,45 +4,40 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import polars as pl
 
-from tfrec.config import Features
 from tfrec.data.parsing.checks import RowChecks
-from tfrec.data.parsing.convert import to_lists, to_numbers, to_text, to_vectors
-from tfrec.data.parsing.times import to_days
+from tfrec.features.feature_type import FeatureType
 
 _ODD_SPACE = r"[\s\x00-\x1f\x7f]+"
 
 
-def type_features(
-    checks: RowChecks, features: Features, sizes: Mapping[str, int] | None = None
-) -> list[pl.Series]:
-    """Types the declared features of a batch.
+def type_features(checks: RowChecks, features: Sequence[FeatureType]) -> list[pl.Series]:
+    """Types the features of a batch.
 
     Args:
         checks: The batch; it has the columns.
-        features: The declaration.
-        sizes: Lengths of vectors where earlier batches fixed them.
+        features: What is declared.
 
     Returns:
-        One series a feature, named so: category String ("" unknown), category_list List(String),
-        number Float64, date Float64 days since 1970-01-01, vector List(Float32), null unknown.
+        One series a feature, named so, of the feature's `column_type`.
+
+    Raises:
+        DataError: A type gives another number of rows or another type of column.
     """
     typed = []
-    for name, feature in features.items():
-        if feature.type == "number":
-            values = to_numbers(checks, name)
-        elif feature.type == "date":
-            values = to_days(checks, name)
-        elif feature.type == "vector":
-            values = to_vectors(checks, name, (sizes or {}).get(name))
-        elif feature.type == "category_list":
-            values = to_lists(checks, name, feature.separator)
-        else:
-            values = to_text(checks, name)
-        typed.append(values.alias(name))
+    for feature in features:
+        values = feature.parse(checks)
+        got, wanted = (values.dtype, len(values)), (feature.column_type, checks.frame.height)
+        if got != wanted:
+            raise checks.fail(
+                feature.name,
+                f"{wanted[1]} values of {wanted[0]} from {type(feature).__name__}.parse",
+                f"{got[1]} of {got[0]}",
+            )
+        typed.append(values.alias(feature.name))
     return typed
 
 

@@ -12,8 +12,9 @@ import polars as pl
 
 from tfrec.config import Features
 from tfrec.errors import DataError
+from tfrec.features.frame import declare, filled_column
+from tfrec.features.number import Number
 from tfrec.features.numbers import known_numbers, unscale_numbers
-from tfrec.features.tabular import FeatureEncoder, filled_column
 from tfrec.schema import Batch, Columns
 
 # Distances of this many rows at a time, to this many donors, are held: some 90 MB.
@@ -49,26 +50,24 @@ def fill_nearest(
     wanted = _free_names(features, "nearest", frame)
     if not wanted:
         return frame, list_filled(frame, features)
-    numbers = [name for name, f in features.items() if f.type in ("number", "date")]
     train = frame.filter(pl.Series(is_train))
-    encoders = [FeatureEncoder.fit(name, features[name], train[name]) for name in numbers]
-    is_known = np.stack([known_numbers(frame[name])[1] for name in numbers], axis=1)
-    encoded = [e.encode_column(frame[e.name])[:, 0].astype(np.float64) for e in encoders]
+    numbers = [f.fit(train[f.name]) for f in declare(features) if isinstance(f, Number)]
+    is_known = np.stack([known_numbers(frame[number.name])[1] for number in numbers], axis=1)
+    encoded = [n.encode_column(frame[n.name])[:, 0].astype(np.float64) for n in numbers]
     table = np.where(is_known, np.stack(encoded, axis=1), np.nan)
     donors = np.flatnonzero(is_train & is_known.any(axis=1))
     if len(donors) > _MAX_DONORS:
         donors = donors[np.linspace(0, len(donors) - 1, _MAX_DONORS).astype(np.int64)]
     columns = []
-    for name in wanted:
-        position = numbers.index(name)
+    for position, number in enumerate(numbers):
+        if number.name not in wanted:
+            continue
         found = np.full(frame.height, np.nan)
         rows = np.flatnonzero(~is_known[:, position] & is_known.any(axis=1))
         if len(donors) and len(rows):
-            neighbours = features[name].missing.neighbours
-            found[rows] = _mean_of_nearest(table, donors, rows, position, neighbours)
-        encoder = encoders[position]
-        raw = unscale_numbers(found * encoder.std + encoder.mean, encoder.scale)
-        columns.append(pl.Series(filled_column(name), raw).fill_nan(None))
+            found[rows] = _mean_of_nearest(table, donors, rows, position, number.neighbours)
+        raw = unscale_numbers(found * number.std + number.mean, number.scale)
+        columns.append(pl.Series(filled_column(number.name), raw).fill_nan(None))
     filled = frame.with_columns(columns)
     return filled, list_filled(filled, features)
 
@@ -112,8 +111,8 @@ def list_filled(frame: pl.DataFrame, features: Features) -> pl.DataFrame:
     """Lists the cells that `fill_nearest` or `fill_interpolated` found a value for.
 
     Returns:
-        row UInt32 (position in `frame`, from 0), column String, old Float64 (null, NaN or 0: the
-        raw cell), new Float64; by column, then by row.
+        row UInt32 (position in `frame`, from 0), column String, old Float64 (null or NaN: the raw
+        cell), new Float64; by column, then by row.
     """
     parts = [
         frame.select(

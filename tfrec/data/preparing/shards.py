@@ -24,7 +24,7 @@ from tfrec.data.preparing.outcomes import find_outcomes
 from tfrec.data.preparing.scan import IdNumbers, RemovedRows
 from tfrec.data.preparing.splits import find_repeated_pairs, is_ordered, split_events, stable_hash
 from tfrec.errors import DataError
-from tfrec.features.tabular import filled_column
+from tfrec.features.frame import filled_column
 from tfrec.schema import SPLITS, Batch, Columns
 
 _SHORT_HISTORY = 5

@@ -15,10 +15,13 @@ from tfrec.data.dataset import FORMAT_VERSION, history_arrays, part_paths
 from tfrec.data.preparing.impute import fill_nearest, list_filled
 from tfrec.data.preparing.shards import ShardParts
 from tfrec.data.preparing.spill import disk_errors
-from tfrec.features.tabular import FeatureEncoder, filled_column, fit_features
+from tfrec.features.feature_type import FeatureType
+from tfrec.features.frame import declare, describe_frame, filled_column, fit_features
+from tfrec.features.trial import check_foreign
 from tfrec.schema import SPLITS, Batch, Columns
 
 _TRAIN = SPLITS.index("train")
+_TRIED = 10  # rows on which feature types of somebody else are tried
 
 
 class PreparedWriter:
@@ -98,15 +101,19 @@ class PreparedWriter:
         pl.concat(self._changes).write_parquet(self._folder / "changes.parquet")
         for (name, dtype), arrays in self._histories.items():
             _save_parts(self._folder / f"history_{name}.npy", arrays, dtype)
-        encoders = {
+        learned = {
             "items": fit_features(declared.item_features, items.filter(self._is_train_item)),
             "users": fit_features(declared.users.features, users.filter(self._is_train_user)),
             "context": self._fit_context(declared.events.context),
         }
+        tried = self._contexts.head(_TRIED).collect()
+        check_foreign(learned["items"], items, "data.items.features")
+        check_foreign(learned["users"], users, "data.users.features")
+        check_foreign(learned["context"], tried, "data.events.context")
         described = {
-            "items": _describe(encoders["items"], items),
-            "users": _describe(encoders["users"], users),
-            "context": self._describe_context(encoders["context"]),
+            "items": describe_frame(learned["items"], items),
+            "users": describe_frame(learned["users"], users),
+            "context": self._describe_context(learned["context"]),
         }
         meta = {
             "format_version": FORMAT_VERSION,
@@ -116,8 +123,8 @@ class PreparedWriter:
             "has_times": declared.events.time is not None,
             "rows": {"contexts": self._num_contexts, "examples": self._num_examples},
             **{
-                f"{table}_features": [encoder.to_dict() for encoder in learned]
-                for table, learned in encoders.items()
+                f"{table}_features": [feature.to_dict() for feature in features]
+                for table, features in learned.items()
             },
             "report": {**report, "features": described},
         }
@@ -131,21 +138,21 @@ class PreparedWriter:
             filled.select(pl.lit(table).alias("table"), row, "column", "old", "new")
         )
 
-    def _fit_context(self, features: Features) -> list[FeatureEncoder]:
+    def _fit_context(self, features: Features) -> list[FeatureType]:
         """Fits one column after the other, so that memory holds one column of the requests."""
         of_train = self._contexts.filter(pl.col(Columns.SPLIT) == _TRAIN)
         return [
-            FeatureEncoder.fit(name, feature, of_train.select(name).collect()[name])
-            for name, feature in features.items()
+            feature.fit(of_train.select(feature.name).collect()[feature.name])
+            for feature in declare(features)
         ]
 
-    def _describe_context(self, encoders: list[FeatureEncoder]) -> dict[str, Any]:
+    def _describe_context(self, features: list[FeatureType]) -> dict[str, Any]:
         described: dict[str, Any] = {}
         known = self._contexts.collect_schema().names()
-        for encoder in encoders:
-            columns = [encoder.name, filled_column(encoder.name)]
+        for feature in features:
+            columns = [feature.name, filled_column(feature.name)]
             frame = self._contexts.select([name for name in columns if name in known]).collect()
-            described |= _describe([encoder], frame)
+            described |= describe_frame([feature], frame)
         return described
 
     @property
@@ -161,12 +168,3 @@ def _save_parts(path: Path, parts: list[np.ndarray], dtype: str) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         for part in parts:
             file.write(part.astype(dtype).data)
-
-
-def _describe(encoders: list[FeatureEncoder], frame: pl.DataFrame) -> dict[str, Any]:
-    return {
-        encoder.name: encoder.describe(
-            frame[encoder.name], frame.get_column(filled_column(encoder.name), default=None)
-        )
-        for encoder in encoders
-    }

@@ -17,7 +17,8 @@ from tfrec.data.reading.json_lines import read_json_lines
 from tfrec.data.reading.steps import apply_steps, check_keys, require_columns
 from tfrec.errors import DataError, did_you_mean
 
-__all__ = ["BATCH_ROWS", "find_files", "frame_batches", "read_batches", "require_columns"]
+__all__ = ["BATCH_ROWS", "find_files", "format_of", "frame_batches", "read_batches",
+           "read_first_rows", "require_columns"]  # fmt: skip
 
 BATCH_ROWS = 200_000
 _NESTED_BATCH_ROWS = 20_000  # rows with lists in their cells are many times as large
@@ -83,6 +84,36 @@ def read_batches(
         raise DataError(f"{names}: wanted at least one row, the table is empty.")
 
 
+def read_first_rows(
+    table: TableFile, path: Path, num_rows: int, ragged: Counter[str]
+) -> tuple[pl.DataFrame, bool]:
+    """Reads the beginning of a file, without steps.
+
+    Args:
+        table: Its form.
+        path: The file.
+        num_rows: How many rows are wanted at most.
+        ragged: CSV rows with too many or too few cells are left out and counted there.
+
+    Returns:
+        The rows, and whether they are all rows of the file.
+
+    Raises:
+        DataError: The file cannot be read, or holds no row.
+    """
+    frames: list[pl.DataFrame] = []
+    read = 0
+    look_ahead = 1 + num_rows // BATCH_ROWS
+    for frame, _ in _read_file(path, table, [], num_rows + 1, ragged, look_ahead):
+        frames.append(frame)
+        read += frame.height
+        if read > num_rows:
+            break
+    if not read:
+        raise DataError(f"{path}: holds no row.")
+    return pl.concat(frames).head(num_rows), read <= num_rows
+
+
 def find_files(table: TableFile, folder: str | Path | None = None) -> list[Path]:
     """Finds the files of a part of a table.
 
@@ -116,7 +147,7 @@ def _expand(folder: Path, entry: str, is_any_name: bool) -> list[Path]:
         return [path]
     if path.is_dir():
         files = sorted(p for p in path.rglob("*") if p.is_file() and not _is_hidden(p, path))
-        if shards := [p for p in files if is_any_name or _format_of(p.name)]:
+        if shards := [p for p in files if is_any_name or format_of(p.name)]:
             return shards
         raise DataError(f"{path}: wanted a folder of tables ({', '.join(_SUFFIXES)}), found none.")
     hint = "" if folder.is_dir() else f" The folder {folder} does not exist."
@@ -138,7 +169,8 @@ def _is_hidden(path: Path, folder: Path) -> bool:
     return any(part.startswith((".", "_")) for part in path.relative_to(folder).parts)
 
 
-def _format_of(name: str) -> str | None:
+def format_of(name: str) -> str | None:
+    """Returns the format that a file's name tells by its ending; None for one it does not tell."""
     name = name.lower()
     return next((form for suffix, form in _SUFFIXES.items() if name.endswith(suffix)), None)
 
@@ -173,12 +205,13 @@ def _read_file(
     hidden: list[str],
     batch_rows: int,
     ragged: Counter[str] | None,
+    look_ahead: int | None = None,
 ) -> _Rows:
-    form = table.format or _format_of(path.name) or ("csv" if table.columns else None)
+    form = table.format or format_of(path.name) or ("csv" if table.columns else None)
     if form == "csv":
         return read_delimited(path, table, ragged)
     if form == "jsonl":
-        return read_json_lines(path, table)
+        return read_json_lines(path, table, look_ahead)
     if form == "parquet":
         return _read_parquet(path, hidden, batch_rows)
     known = ", ".join(_SUFFIXES)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -23,12 +24,15 @@ Schema = dict[str, pl.DataType]
 _PLAIN = "a plain value"
 
 
-def read_json_lines(path: Path, table: TableFile) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
+def read_json_lines(
+    path: Path, table: TableFile, look_ahead: int | None = None
+) -> Iterator[tuple[pl.DataFrame, np.ndarray]]:
     """Reads one file.
 
     Args:
         path: The file.
         table: Its encoding.
+        look_ahead: How many blocks tell the types of the columns; None: all of the file.
 
     Yields:
         Rows and int64 [n], their numbers, from 1. Blank lines are counted and left out.
@@ -40,7 +44,7 @@ def read_json_lines(path: Path, table: TableFile) -> Iterator[tuple[pl.DataFrame
     schema: Schema = {}
     kinds: dict[str, str] = {}
     num_lines = 0
-    for block in _blocks(path, table):
+    for block in islice(_blocks(path, table), look_ahead):
         found = _infer(path, block, num_lines, kinds)
         schema = {name: _merge(schema.get(name), found.get(name)) for name in {**schema, **found}}
         num_lines += _count_lines(block)

@@ -128,7 +128,7 @@ def _about_features(report: Report, config: Config) -> Iterator[str]:
         "events": config.data.events.context,
     }
     for table, features in declared.items():
-        for name, feature in features.items():
+        for name in features:
             facts = _facts(report, table, name)
             rows, unknown = facts.get("rows", 0), facts.get("unknown", 0)
             known = rows - unknown
@@ -140,8 +140,8 @@ def _about_features(report: Report, config: Config) -> Iterator[str]:
             elif known > 1 and _is_constant(facts):
                 yield f"{where}: the same value everywhere says nothing; take it out"
             elif (
-                feature.type == "category"
-                and known >= _MIN_ROWS_OF_ID
+                known >= _MIN_ROWS_OF_ID
+                and facts["kind"] == "text"
                 and facts["distinct"] > _LIKE_AN_ID * known
             ):
                 yield (

@@ -1,4 +1,4 @@
-"""Tables from text to numbers, in the graph."""
+"""Lookup tables from text to rows, inside the graph."""
 
 from __future__ import annotations
 
