@@ -174,19 +174,7 @@ INDEXES = Door(
         "exact": "tfrec.index.exact:ExactIndex",
     },
 )
-METRICS = Door(
-    "metric",
-    "tfrec.metrics.list_metric:ListMetric",
-    {
-        "precision": "tfrec.metrics.list_metric:Precision",
-        "recall": "tfrec.metrics.list_metric:Recall",
-        "f1": "tfrec.metrics.list_metric:F1",
-        "map": "tfrec.metrics.list_metric:AveragePrecision",
-        "mrr": "tfrec.metrics.list_metric:ReciprocalRank",
-        "hit_rate": "tfrec.metrics.list_metric:HitRate",
-        "ndcg": "tfrec.metrics.list_metric:Ndcg",
-    },
-)
+METRICS = Door("metric", "tfrec.metrics.request_metric:RequestMetric")
 STAGES = Door("stage", "tfrec.pipeline.stage:Stage")
 
 

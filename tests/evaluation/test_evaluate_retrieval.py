@@ -10,7 +10,8 @@ from small_lists import SmallRecommender, draw_embeddings
 
 from tfrec.config import Config, Filters
 from tfrec.data.dataset import PreparedData
-from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval, read_requests
+from tfrec.evaluation.requests import read_requests
+from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval
 from tfrec.evaluation.two_stages import rank_candidates
 from tfrec.export.replay import raw_requests
 from tfrec.index.item_index import ItemIndex, filled

@@ -11,6 +11,7 @@ import numpy as np
 from tfrec.candidates.source import CandidateSource, SourceData, check_source
 from tfrec.candidates.sources import CandidateSources
 from tfrec.config.candidates import Candidates
+from tfrec.files import write_arrays
 from tfrec.registry import CANDIDATE_SOURCES
 
 Arrays = dict[str, dict[str, np.ndarray]]
@@ -69,10 +70,10 @@ def loaded_sources(config: Candidates, arrays: Arrays, num_candidates: int) -> C
 
 def save_arrays(path: Path, arrays: Mapping[str, Mapping[str, np.ndarray]]) -> None:
     """Writes what sources keep into one file, as ``<source>/<array>``."""
-    flat: dict[str, Any] = {
+    flat = {
         f"{name}/{key}": values for name, kept in arrays.items() for key, values in kept.items()
     }
-    np.savez(path, allow_pickle=False, **flat)
+    write_arrays(path, flat)
 
 
 def load_arrays(path: Path) -> Arrays:

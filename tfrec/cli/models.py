@@ -133,7 +133,7 @@ def _show_exports(pipeline: Any) -> None:
 
 
 def _show_report(pipeline: Any) -> None:
-    from tfrec.evaluation.report import shown_metrics, table_rows
+    from tfrec.evaluation.tables import shown_metrics, table_rows
 
     report = pipeline.report()
     titles = {

@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
-from tfrec.registry import INDEXES, TEXT_ENCODERS, Door
+from tfrec.registry import INDEXES, METRICS, TEXT_ENCODERS, Door
 
 
 class Text(Section):
@@ -113,6 +113,12 @@ class Ials(Section):
     iterations: PositiveInt = 10
 
 
+class Metric(PartSection):
+    """A metric of your own."""
+
+    door: ClassVar[Door] = METRICS
+
+
 class Evaluation(Section):
     """What the report measures."""
 
@@ -131,6 +137,8 @@ class Evaluation(Section):
         Field(default=["logistic_regression", "lightgbm", "factorization_machine"])
     )
     """Trained on the ranking model's rows and features, and measured beside it."""
+    metrics: list[Metric] = []
+    """Metrics of your own for whole lists, beside ours."""
     item_knn: ItemKnn = ItemKnn()
     ease: Ease = Ease()
     ials: Ials = Ials()

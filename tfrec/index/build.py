@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -13,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.errors import ArtefactError
+from tfrec.files import read_json, write_arrays, write_json
 from tfrec.index.exact import ExactIndex
 from tfrec.index.item_index import ItemIndex, check_index
 from tfrec.index.table import Precision
@@ -119,9 +119,8 @@ def _make(
 def save_index(folder: Path, index: ItemIndex, report: IndexReport) -> None:
     """Writes ``index.npz`` and ``index.json`` into an existing folder."""
     arrays = {str(number): tensor for number, tensor in enumerate(index.tensors())}
-    np.savez(folder / "index.npz", allow_pickle=False, **arrays)
-    text = json.dumps(asdict(report), indent=1) + "\n"
-    (folder / "index.json").write_text(text, encoding="utf-8")
+    write_arrays(folder / "index.npz", arrays)
+    write_json(folder / "index.json", asdict(report))
 
 
 def load_index(folder: Path) -> ItemIndex:
@@ -131,7 +130,7 @@ def load_index(folder: Path) -> ItemIndex:
         ArtefactError: The folder holds no index.
     """
     try:
-        report = json.loads((folder / "index.json").read_text(encoding="utf-8"))
+        report = read_json(folder / "index.json")
     except FileNotFoundError:
         raise ArtefactError(f"{folder}: holds no index; run `tfrec train`.") from None
     with np.load(folder / "index.npz") as saved:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,18 +61,20 @@ class CatalogueEditor:
 
     Args:
         pipeline: The run.
+        announce: Called with a line for people, for each kind of row that is repaired or dropped.
 
     Raises:
         ConfigError: The model has no towers, or the run is not finished.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, announce: Callable[[str], None] = print) -> None:
         if not pipeline.artefacts.has_towers:
             raise ConfigError(
                 "ranking.towers: `none` has no item tower that could embed new items; train again."
             )
         pipeline.check_is_finished()
         self._run = pipeline.artefacts
+        self._announce = announce
         self._model = pipeline.fingerprints()[Export.name]
         self._ids = self._run.data.items[Columns.ITEM_ID]
 
@@ -93,7 +95,16 @@ class CatalogueEditor:
             table = tables.items[0].model_copy(update={"path": [str(path)], "tfds": None})
         batches = list(read_batches([table], None, hidden, repair=repair))
         findings = Findings("repair" if repair else "raise")
-        items = type_items(batches, config.data, findings, Counter())
+        counts: Counter[str] = Counter()
+        items = type_items(batches, config.data, findings, counts)
+        for finding in findings:
+            self._announce(f"{finding.message()} Done about it: {finding.repair}.")
+        for what, number in counts.items():
+            if number:
+                self._announce(f"{path}: {what.replace('_', ' ')}: {number}.")
+        read = sum(batch.frame.height for batch in batches)
+        if dropped := read - items.height:
+            self._announce(f"{path}: {dropped} of {read} rows were dropped; see above why.")
         changes = self._changes()
         embeddings, ranked = self._embed(items, changes)
         changed = changes.with_items(items, embeddings, ranked, self._ids, update=update)

@@ -15,7 +15,7 @@ from tfrec.config.view import limit_config
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import ArtefactError
 from tfrec.files import read_json, write_array, write_arrays, write_file, write_json
-from tfrec.metrics.health import Finding
+from tfrec.metrics.diagnosis import Finding
 
 if TYPE_CHECKING:  # TensorFlow is loaded by what really needs it
     import keras
