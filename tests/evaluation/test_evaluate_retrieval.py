@@ -12,10 +12,12 @@ from tfrec.config import Config, Filters
 from tfrec.data.dataset import PreparedData
 from tfrec.evaluation.requests import read_requests
 from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval
+from tfrec.evaluation.tables import markdown_table
 from tfrec.evaluation.two_stages import rank_candidates
 from tfrec.export.replay import raw_requests
 from tfrec.index.item_index import ItemIndex, filled
 from tfrec.inference.embeddings import Embeddings
+from tfrec.metrics.request_metric import RequestMetric
 from tfrec.recommender.prepared_requests import PreparedRequests
 
 
@@ -190,6 +192,30 @@ def test_split_without_targets_has_no_numbers(prepare_log):
     assert math.isnan(report.targets["ours"]["recall_at_3"])
     assert math.isnan(report.targets["content"]["mrr"])
     assert report.intervals == report.slices == {}
+
+
+class AllFound(RequestMetric):
+    """Whether all targets are found."""
+
+    name = "all_found"
+
+    def measure(self, ranks, k):
+        return float(ranks[-1] <= k)
+
+
+def test_metric_of_somebody_else_is_a_column_beside_ours(prepare_log):
+    own = {"metrics": [{"kind": f"{__name__}:AllFound"}]}
+    data, config = prepare_log(evaluation=own)
+    report, ranked = evaluate_retrieval(data, draw_embeddings(data), None, config)
+    tests = ranked.tests
+    for model, ranks in ranked.ranks.items():
+        for k in (3, 10):
+            found = [max(ranks[tests.request == n]) <= k for n in range(len(tests.contexts))]
+            assert report.requests[model][f"all_found_at_{k}"] == pytest.approx(np.mean(found))
+    low, high = report.intervals["requests"]["ours"]["all_found_at_3"]
+    assert low <= report.requests["ours"]["all_found_at_3"] <= high
+    heads = markdown_table(report.requests)[0]
+    assert "| all_found_at_3 |" in heads
 
 
 # The whole recommender
