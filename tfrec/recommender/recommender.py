@@ -112,15 +112,8 @@ class Recommender(keras.layers.Layer):
             embeddings=embeddings,
             ranked_embeddings=ranked,
         )
-        self.reader = RequestReader(
-            catalogue,
-            inputs,
-            self.filters,
-            max_history=0 if retrieval is None else retrieval.max_history,
-            tokenize=request_tokens,
-            event_kinds=retrieval is not None and retrieval.reads_event_kinds,
-            time_gaps=retrieval is not None and retrieval.reads_time_gaps,
-            reads_query=sources is not None and sources.reads_query,
+        self.reader = _request_reader(
+            retrieval, sources, catalogue, inputs, self.filters, request_tokens
         )
         self.built = True
 
@@ -248,6 +241,27 @@ class Recommender(keras.layers.Layer):
             answer = tf.sigmoid(value) if self.ranking.is_probability(name) else value
             answers[name if number else Tensors.PROBABILITY] = tf.reshape(answer, shape)
         return answers
+
+
+def _request_reader(
+    retrieval: RetrievalModel | None,
+    sources: CandidateSources | None,
+    catalogue: Catalogue,
+    inputs: Inputs,
+    filters: ItemFilters,
+    tokenize: Tokenize | None,
+) -> RequestReader:
+    """Makes what decodes requests as far as models and sources read them."""
+    return RequestReader(
+        catalogue,
+        inputs,
+        filters,
+        max_history=0 if retrieval is None else retrieval.max_history,
+        tokenize=tokenize,
+        event_kinds=retrieval is not None and retrieval.reads_event_kinds,
+        time_gaps=retrieval is not None and retrieval.reads_time_gaps,
+        reads_query=sources is not None and sources.reads_query,
+    )
 
 
 def order_names(sources: CandidateSources | None) -> list[str]:
