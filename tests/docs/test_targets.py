@@ -1,4 +1,4 @@
-"""What the workflow, the hooks and the documents call is a target of the Makefile, and help lists it."""
+"""Workflow, hooks and documents call targets that the Makefile has, and help lists them."""
 
 import re
 import subprocess
