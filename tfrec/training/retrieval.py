@@ -25,6 +25,7 @@ from tfrec.training.loop import History, Run, fit
 from tfrec.training.negatives import KnownPositives, PassedOver, mine
 from tfrec.training.objective import Objective, Totals
 from tfrec.training.optimizers import Group, OptimizerGroups, learning_rate
+from tfrec.training.parts import new_optimizer
 from tfrec.training.strategy import Replicas, make_replicas
 from tfrec.training.tensorboard import CurveWriter
 from tfrec.training.validation import Validation
@@ -151,8 +152,8 @@ class _Targets:
         self._weight = examples[Columns.WEIGHT].to_numpy()
         self._rating = _ratings(data) if self._loss.kind == "mse" else None
         self.rows = _rated_rows(data) if self._rating is not None else data.target_rows("train")
-        samples = self._loss.kind == "softmax"
-        self._known = KnownPositives(data) if self._loss.mask_known_positives and samples else None
+        masks = self._loss.mask_known_positives and self._loss.samples
+        self._known = KnownPositives(data) if masks else None
         negatives = self._loss.negatives
         self._passed_over = PassedOver(data) if negatives.impressed else None
         self._mined: keras.Variable | None = None
@@ -307,8 +308,7 @@ def _make_step(
             with tf.GradientTape(watch_accessed_variables=False) as tape:
                 tape.watch([weight.value for weight in weights])
                 loss, items = objective(own, seed, totals)
-                scaled = optimizers.scale(loss)
-            gradients = tape.gradient(scaled, [weight.value for weight in weights])
+            gradients = tape.gradient(loss, [weight.value for weight in weights])
             remembered = replicas.once(replicas.gather(items)) if objective.queue else None
             return loss, gradients, remembered
 
@@ -352,7 +352,7 @@ def _own_part(
 
 
 def _optimizers(model: RetrievalModel, config: Config, num_steps: int) -> OptimizerGroups:
-    """Returns AdamW for towers, tables of ids and the encoder, each at its own rate or decay."""
+    """Returns the optimiser of towers, tables of ids and encoder, each at its own rate or decay."""
     settings = config.retrieval
     encoder = model.encoder.trainable_variables
     tables = [
@@ -370,5 +370,6 @@ def _optimizers(model: RetrievalModel, config: Config, num_steps: int) -> Optimi
             Group(encoder, encoder_rate, settings.weight_decay),
         ],
         beta_2=settings.gradient_memory,
+        make=new_optimizer(settings.optimizer, "retrieval.optimizer"),
         ema_decay=settings.average_decay or None,
     )
