@@ -17,8 +17,8 @@ from tfrec.inputs.packed import PackedSequences
 from tfrec.inputs.sequences import cut_sequences
 from tfrec.schema import Batch, Columns
 from tfrec.training.objective import Objective, Totals
-from tfrec.training.retrieval import _Targets
 from tfrec.training.strategy import Replicas
+from tfrec.training.targets import Targets
 
 SEED = tf.constant([3, 5])
 
@@ -280,7 +280,7 @@ def test_own_item_among_the_candidates_loses_nothing(place, make_case, data):
 
 def test_hard_negatives_belong_to_their_request(make_case, data, tables):
     case = make_case({"negatives": {"impressed": 4, "mined": 3, "mined_depth": 30}})
-    targets = _Targets(data, tables, case.config)
+    targets = Targets(data, tables, case.config)
     targets.begin_round(case.embedder, 0, 0)
     batch = targets.gather(np.arange(targets.num_units))
     impressed, mined = np.split(batch[Batch.NEGATIVES], [4], axis=1)

@@ -15,11 +15,10 @@ import tensorflow as tf
 
 from tfrec.config import Loss as LossSettings
 from tfrec.config import Retrieval
-from tfrec.encoders.buckets import encode_by_length, trim
+from tfrec.encoders.buckets import trim
 from tfrec.errors import ConfigError
 from tfrec.inference.embedder import Embedder, distinct
 from tfrec.losses.adversarial import perturb
-from tfrec.losses.gradient_cache import cached_encode, seed_states_of
 from tfrec.losses.log_q import log_expected_counts
 from tfrec.losses.masks import accidental_hits, known_positives
 from tfrec.losses.queue import EmbeddingQueue
@@ -33,6 +32,7 @@ from tfrec.training.candidates import (
     shared_block,
     side_by_side,
 )
+from tfrec.training.encode import encode_function
 from tfrec.training.parts import new_loss, new_negatives
 from tfrec.training.strategy import Replicas
 
@@ -80,7 +80,7 @@ class Objective:
         self._replicas = replicas
         self._encode: Callable[[tf.Tensor], tf.Tensor] | None = None
         if embedder.live:
-            self._encode = _encode_function(embedder, settings.gradient_cache, jit_compile)
+            self._encode = encode_function(embedder, settings.gradient_cache, jit_compile)
         self._loss = new_loss(settings.loss)
         ways = {
             Sampled: self._sampled,
@@ -333,29 +333,6 @@ def states_of_targets(batch: Mapping[str, tf.Tensor], states: tf.Tensor) -> tf.T
         return states[:, -1]
     at = tf.stack([batch[Batch.TARGET_WINDOW], batch[Batch.TARGET_PLACE]], axis=1)
     return tf.gather_nd(states, at)
-
-
-def _encode_function(
-    embedder: Embedder, chunk_size: int, jit_compile: bool
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns how a step encodes texts, int32 [n, length], when the encoder is trained."""
-    encoder = embedder.model.encoder
-    # A function of its own is traced once and not for each use and each length of text.
-    encode = tf.function(
-        lambda tokens: encoder(tokens, training=True),
-        input_signature=[tf.TensorSpec([None, None], tf.int32)],
-        jit_compile=jit_compile or None,
-        autograph=False,
-    )
-    if chunk_size:
-        return partial(
-            cached_encode,
-            lambda tokens: encode(trim(tokens)),
-            chunk_size=chunk_size,
-            weights=encoder.trainable_variables,
-            seed_states=seed_states_of(encoder),
-        )
-    return partial(encode_by_length, encode)
 
 
 def _one_row_each(
