@@ -44,7 +44,7 @@ FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floo
 
 # Arrays in, arrays out: all they may know of tfrec.
 GROUND = {
-    "losses": set(),
+    "losses": {"errors"},
     "metrics": {"errors"},
     "index": {"errors", "files", "registry", "schema"},
     "serving": {"errors", "schema", "index"},

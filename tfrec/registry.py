@@ -81,11 +81,12 @@ class Door:
         except ValueError as error:
             raise ConfigError(f"{key}: {error}") from None
         part, contract = _import(place, key), _import(self.contract, key)
+        article = "an" if self.noun[0] in "aeiou" else "a"
         if not isinstance(part, type) or not issubclass(part, contract):
             came = "a class that does not" if isinstance(part, type) else repr(part)
             raise ConfigError(
-                f"{key}: {place}: wanted a {self.noun}, a class that extends {self.contract}, got "
-                f"{came}."
+                f"{key}: {place}: wanted {article} {self.noun}, a class that extends "
+                f"{self.contract}, got {came}."
             )
         lacking = sorted(getattr(part, "__abstractmethods__", ()))
         if lacking:
@@ -241,6 +242,39 @@ HISTORY_READERS = Door(
         "attention": "tfrec.towers.history:AttentionReader",
         "mean": "tfrec.towers.history:MeanReader",
         "none": "tfrec.towers.history:NoHistory",
+    },
+)
+
+NEGATIVE_SAMPLERS = Door(
+    "negative sampler",
+    "tfrec.training.samplers:NegativeSampler",
+    {
+        "uniform": "tfrec.training.samplers:UniformSampler",
+        "popular": "tfrec.training.samplers:PopularSampler",
+    },
+)
+
+OPTIMIZERS = Door(
+    "optimiser",
+    "keras.optimizers:Optimizer",
+    {
+        "adamw": "keras.optimizers:AdamW",
+        "adam": "keras.optimizers:Adam",
+        "adagrad": "keras.optimizers:Adagrad",
+        "lion": "keras.optimizers:Lion",
+        "rmsprop": "keras.optimizers:RMSprop",
+        "sgd": "keras.optimizers:SGD",
+    },
+)
+
+RETRIEVAL_LOSSES = Door(
+    "retrieval loss",
+    "tfrec.losses.retrieval:RetrievalLoss",
+    {
+        "softmax": "tfrec.losses.sampled_softmax:SampledSoftmax",
+        "tfrs": "tfrec.losses.tfrs:TfrsRetrieval",
+        "full_softmax": "tfrec.losses.full_softmax:FullSoftmax",
+        "mse": "tfrec.losses.rating:SquaredError",
     },
 )
 

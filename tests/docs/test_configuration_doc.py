@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from tfrec.config import Config, ExtraStage, Feature, Step, TableFile, load_config
 from tfrec.config.base import PartSection
 from tfrec.config.models import Metric
-from tfrec.config.retrieval import OwnPart
+from tfrec.config.retrieval import OwnPart, Sampler
 from tfrec.registry import FEATURE_TYPES
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "configuration.md"
@@ -32,6 +32,7 @@ SHARED: dict[type[BaseModel], tuple[str, str]] = {
     ExtraStage: ("<stage>", "stages"),
     Metric: ("<metric>", "metrics"),
     OwnPart: ("<tower_part>", "tower parts"),
+    Sampler: ("<sampler>", "samplers"),
 }
 
 

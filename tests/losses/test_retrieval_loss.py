@@ -1,186 +1,162 @@
-import math
-from functools import cache
+"""Losses of somebody else are tried first, and refused in one line that says what came."""
 
-import numpy as np
+from typing import Any
+
 import pytest
 import tensorflow as tf
 
-from tfrec.losses.retrieval import in_batch_softmax
+from tfrec.config import parse_config
+from tfrec.errors import ConfigError
+from tfrec.losses.full_softmax import FullSoftmax
+from tfrec.losses.rating import SquaredError
+from tfrec.losses.retrieval import Pairs, RetrievalLoss, Sampled, check_retrieval_loss
+from tfrec.losses.sampled_softmax import SampledSoftmax
+from tfrec.losses.tfrs import TfrsRetrieval
+from tfrec.registry import RETRIEVAL_LOSSES
 
-TEMPERATURE = 0.2
-
-loss_at = cache(in_batch_softmax)
-
-
-def make_batch(seed: int, slots: list[int], dim: int = 5) -> dict[str, np.ndarray]:
-    """Draws unit vectors; slots with the same item hold the same vector."""
-    rng = np.random.default_rng(seed)
-
-    def unit(count: int) -> np.ndarray:
-        drawn = rng.normal(size=(count, dim)).astype(np.float32)
-        return drawn / np.linalg.norm(drawn, axis=1, keepdims=True)
-
-    of_item = unit(max(slots) + 1)
-    item_index = np.array(slots, np.int32)
-    return {
-        "users": unit(len(slots)),
-        "items": of_item[item_index],
-        "item_index": item_index,
-        "probability": rng.uniform(0.01, 0.5, max(slots) + 1).astype(np.float32)[item_index],
-        "weight": rng.uniform(0.5, 3, len(slots)).astype(np.float32),
-    }
+HERE = __name__
 
 
-def compute_loss(
-    batch: dict[str, np.ndarray], temperature: float = TEMPERATURE, with_log_q: bool = True
-) -> float:
-    loss = loss_at(temperature)(
-        tf.constant(batch["users"]),
-        tf.constant(batch["items"]),
-        tf.constant(batch["item_index"]),
-        tf.constant(batch["probability"]) if with_log_q else None,
-        tf.constant(batch["weight"]),
-    )
-    return float(loss)
+class Hinge(RetrievalLoss):
+    """A sound loss."""
+
+    def __init__(self, *, margin: float = 1.0):
+        self.margin = margin
+
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        behind = tf.nn.relu(self.margin + given.logits - given.target_logits[:, None])
+        return tf.reduce_mean(tf.where(given.is_negative, behind, 0.0))
+
+    def get_config(self) -> dict[str, Any]:
+        return {"margin": self.margin}
 
 
-def loop_loss(batch: dict[str, np.ndarray], temperature: float, with_log_q: bool) -> float:
-    """The definition, row by row: -log of the share of the positive among positive and rivals."""
-    total = 0.0
-    for row, user in enumerate(batch["users"].astype(float)):
-        exponentials = []
-        for slot, item in enumerate(batch["items"].astype(float)):
-            if slot != row and batch["item_index"][slot] == batch["item_index"][row]:
-                continue
-            logit = float(user @ item) / temperature
-            if with_log_q:
-                logit -= math.log(batch["probability"][slot])
-            exponentials.append(math.exp(logit))
-            if slot == row:
-                positive = exponentials[-1]
-        total -= batch["weight"][row] * math.log(positive / sum(exponentials))
-    return total / float(batch["weight"].sum())
+class OfPairs(Hinge):
+    """Reads pairs alone."""
+
+    reads = Pairs
+
+    def __call__(self, given: Pairs) -> tf.Tensor:
+        return -tf.reduce_mean(tf.reduce_sum(given.users * given.items, axis=1))
 
 
-def test_corrected_loss_with_exact_slot_shares_equals_softmax_over_distinct_items():
-    # Item j fills n_j of the B slots and q_j = n_j / B. Then the sum over slots of
-    # exp(s_j - log q_j) is B times the sum over distinct items of exp(s_j). Copies of a row's own
-    # item are masked, so the claim is made for rows whose item fills one slot: rows 0 and 1.
-    batch = make_batch(0, [0, 1, 2, 2, 3, 3, 3, 3])
-    slots = len(batch["item_index"])
-    counts = np.bincount(batch["item_index"])
-    batch["probability"] = (counts[batch["item_index"]] / slots).astype(np.float32)
-    batch["weight"] = np.array([1, 1, 0, 0, 0, 0, 0, 0], np.float32)
-
-    _, first = np.unique(batch["item_index"], return_index=True)
-    distinct = batch["users"][:2].astype(float) @ batch["items"][first].astype(float).T
-    distinct /= TEMPERATURE
-    wanted = np.mean(np.log(np.exp(distinct).sum(axis=1)) - distinct[[0, 1], [0, 1]])
-
-    assert compute_loss(batch) == pytest.approx(wanted, abs=1e-5)
-    assert compute_loss(batch, with_log_q=False) != pytest.approx(wanted, abs=1e-2)
+class PerRow(Hinge):
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        return given.target_logits
 
 
-@pytest.mark.parametrize("with_log_q", [False, True])
-@pytest.mark.parametrize("temperature", [0.05, 0.2, 1.0])
-@pytest.mark.parametrize("slots", [[0, 1, 2, 3], [0, 0, 1, 2, 1, 3, 0], [0]])
-def test_loss_of_random_batches_equals_plain_loop(slots, temperature, with_log_q):
-    for seed in range(2):
-        batch = make_batch(seed, slots)
-        wanted = loop_loss(batch, temperature, with_log_q)
-        assert compute_loss(batch, temperature, with_log_q) == pytest.approx(wanted, abs=1e-4)
+class Double(Hinge):
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        return tf.cast(super().__call__(given), tf.float64)
 
 
-# Two users (1, 0); items (1, 0) and (0, 1); temperature 0.5: logits 2 and 0 for both.
-TWO = {
-    "users": np.array([[1, 0], [1, 0]], np.float32),
-    "items": np.array([[1, 0], [0, 1]], np.float32),
-    "item_index": np.array([7, 9], np.int32),
-    "probability": np.array([0.8, 0.2], np.float32),
-    "weight": np.array([1, 1], np.float32),
-}
+class Infinite(Hinge):
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        return super().__call__(given) + float("inf")
 
 
-def test_loss_without_correction_golden_numbers():
-    # Row 0: ln(1 + e^-2) = 0.126928. Row 1: ln(1 + e^2) = 2.126928. Mean 1.126928.
-    assert compute_loss(TWO, 0.5, False) == pytest.approx(1.126928, abs=1e-5)
+class Constant(Hinge):
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        return tf.reduce_sum(given.weight)
 
 
-def test_loss_with_weights_is_weighted_mean():
-    # (1 * 0.126928 + 3 * 2.126928) / 4 = 1.626928.
-    weighted = TWO | {"weight": np.array([1, 3], np.float32)}
-    assert compute_loss(weighted, 0.5, False) == pytest.approx(1.626928, abs=1e-5)
+class NoGraph(Hinge):
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        return tf.constant(given.logits.numpy().mean())
 
 
-def test_loss_with_correction_golden_numbers():
-    # Corrected logits: 2 - ln 0.8 = 2.223144 and 0 - ln 0.2 = 1.609438, 0.613706 apart.
-    # Row 0: ln(1 + e^-0.613706) = 0.432653. Row 1: 0.432653 + 0.613706 = 1.046359. Mean 0.739506.
-    # (With the wrong sign the logits would be 1.776856 and -1.609438 and the mean 1.726.)
-    assert compute_loss(TWO, 0.5, True) == pytest.approx(0.739506, abs=1e-5)
+class NoConfig(Hinge):
+    def get_config(self) -> dict[str, Any]:
+        return {"edge": 1.0}
 
 
-def test_loss_with_scaled_weights_stays_equal():
-    batch = make_batch(3, [0, 1, 2, 1, 4])
-    scaled = batch | {"weight": 10 * batch["weight"]}
-    assert compute_loss(scaled) == pytest.approx(compute_loss(batch), abs=1e-5)
+class Ratings(Hinge):
+    reads = SquaredError.reads
 
 
-def test_loss_with_weight_zero_ignores_the_row_as_positive_only():
-    batch = make_batch(4, [0, 1, 2])
-    batch["weight"] = np.array([1, 0, 0], np.float32)
-    alone = loop_loss(batch, TEMPERATURE, True)
-    assert compute_loss(batch) == pytest.approx(alone, abs=1e-5)
-    moved = batch | {"items": batch["items"][[0, 2, 1]]}
-    moved["probability"] = batch["probability"][[0, 2, 1]]
-    assert compute_loss(moved) == pytest.approx(alone, abs=1e-5)  # still rivals of row 0
+class Mute(RetrievalLoss):
+    """Lacks the call."""
 
 
-def test_loss_of_permuted_rows_stays_equal():
-    batch = make_batch(5, [0, 1, 1, 2, 3, 0, 4])
-    for seed in range(5):
-        order = np.random.default_rng(seed).permutation(len(batch["item_index"]))
-        permuted = {name: values[order] for name, values in batch.items()}
-        assert compute_loss(permuted) == pytest.approx(compute_loss(batch), abs=1e-5)
+@pytest.mark.parametrize(
+    "loss", [Hinge(), OfPairs(), SampledSoftmax(), TfrsRetrieval()], ids=lambda x: type(x).__name__
+)
+def test_sound_loss_passes(loss: RetrievalLoss):
+    check_retrieval_loss(loss, "a.kind")
 
 
-def test_loss_of_a_single_item_everywhere_is_zero():
-    batch = make_batch(6, [0, 0, 0, 0])
-    assert compute_loss(batch) == pytest.approx(0.0, abs=1e-6)
+@pytest.mark.parametrize(
+    ("part", "expected"),
+    [
+        (PerRow, "wanted a loss float32 [], got float32 (3,)."),
+        (Double, "wanted a loss float32 [], got float64 ()."),
+        (Infinite, "wanted a finite loss, got inf."),
+        (Constant, "the loss has no gradient for the embeddings."),
+        (NoGraph, "fails on a batch of the contract: "),
+        (NoConfig, "fails on a batch of the contract: "),
+        (Ratings, "wanted `reads` to be Sampled or Pairs, got "),
+    ],
+    ids=lambda x: getattr(x, "__name__", ""),
+)
+def test_loss_that_breaks_the_contract_is_refused_in_one_line(part: type, expected: str):
+    with pytest.raises(ConfigError) as caught:
+        check_retrieval_loss(part(), "a.kind")
+    message = str(caught.value)
+    assert message.startswith(f"a.kind: {HERE}:{part.__name__}: {expected}")
+    assert "\n" not in message
 
 
-@pytest.mark.parametrize("temperature", [0.005, 0.07])
-@pytest.mark.parametrize("slots", [[0, 1, 1, 2], [0, 0, 0], [0]])
-def test_gradient_is_finite_and_zero_where_there_is_no_rival(slots, temperature):
-    batch = make_batch(7, slots)
-    users, items = tf.constant(batch["users"]), tf.constant(batch["items"])
-    with tf.GradientTape() as tape:
-        tape.watch([users, items])
-        loss = loss_at(temperature)(
-            users,
-            items,
-            tf.constant(batch["item_index"]),
-            tf.constant(batch["probability"]),
-            tf.constant(batch["weight"]),
-        )
-    gradients = tape.gradient(loss, [users, items])
-    for gradient in gradients:
-        assert np.isfinite(gradient.numpy()).all()
-        assert (np.abs(gradient.numpy()).max() > 1e-6) == (len(set(slots)) > 1)
+def test_loss_that_cannot_be_had_is_refused():
+    with pytest.raises(ConfigError, match="cannot be imported"):
+        RETRIEVAL_LOSSES.make("no_such_package.x:Y", "a.kind", {})
+    with pytest.raises(ConfigError, match="lacks __call__"):
+        RETRIEVAL_LOSSES.make(f"{HERE}:Mute", "a.kind", {})
+    with pytest.raises(ConfigError, match="unknown option 'edge'"):
+        RETRIEVAL_LOSSES.make(f"{HERE}:Hinge", "a.kind", {"edge": 1})
 
 
-def test_loss_inside_function_without_autograph_equals_eager_loss():
-    batch = make_batch(8, [0, 1, 1, 2, 3])
-    loss_function = in_batch_softmax(TEMPERATURE)
+@pytest.mark.parametrize(
+    "loss",
+    [
+        SampledSoftmax(corrects_target=True, label_smoothing=0.2),
+        TfrsRetrieval(corrects_target=True),
+        FullSoftmax(label_smoothing=0.3),
+        SquaredError(),
+    ],
+    ids=lambda loss: type(loss).__name__,
+)
+def test_loss_is_made_again_from_its_config(loss: RetrievalLoss):
+    again = type(loss).from_config(loss.get_config())
+    assert again.get_config() == loss.get_config()
 
-    @tf.function(autograph=False)
-    def step(users: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            tape.watch(users)
-            loss = loss_function(
-                users, batch["items"], batch["item_index"], batch["probability"], batch["weight"]
-            )
-        return loss, tape.gradient(loss, users)
 
-    loss, gradient = step(tf.constant(batch["users"]))
-    assert float(loss) == pytest.approx(loop_loss(batch, TEMPERATURE, True), abs=1e-4)
-    assert np.abs(gradient.numpy()).max() > 1e-3
+def parse(loss: dict[str, Any], **sections: Any) -> None:
+    parse_config({"name": "x", "data": {"source": "shop"}, "retrieval": {"loss": loss}, **sections})
+
+
+@pytest.mark.parametrize(
+    ("loss", "key"),
+    [
+        ({"label_smoothing": 0.1}, "label_smoothing"),
+        ({"negatives": {"in_batch": False, "uniform": 3}}, "negatives.in_batch"),
+        ({"negatives": {"mined": 2}}, "negatives.mined"),
+        ({"negatives": {"impressed": 2}}, "negatives.impressed"),
+        ({"negatives": {"queue": 2}}, "negatives.queue"),
+        ({"targets": "users"}, "targets: users"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_what_rules_out_plain_pairs_is_named_when_the_configuration_is_read(loss, key):
+    parse({"kind": "softmax"} if key == "targets: users" else {"kind": "softmax", **loss})
+    with pytest.raises(ConfigError, match=f"`{key}`"):
+        parse({"kind": "tfrs", **loss})
+
+
+def test_negatives_of_other_replicas_rule_out_plain_pairs():
+    with pytest.raises(ConfigError, match=r"`run.strategy: mirrored` rules out"):
+        parse({"kind": "tfrs"}, run={"strategy": "mirrored"})
+
+
+def test_misspelt_loss_is_refused_with_the_nearest_name():
+    with pytest.raises(ConfigError, match="Did you mean 'softmax'"):
+        parse({"kind": "sotfmax"})

@@ -6,8 +6,9 @@ import tensorflow as tf
 
 from tfrec.losses.log_q import log_expected_counts
 from tfrec.losses.masks import accidental_hits
-from tfrec.losses.retrieval import in_batch_softmax
+from tfrec.losses.retrieval import Pairs
 from tfrec.losses.sampled_softmax import sampled_softmax
+from tfrec.losses.tfrs import TfrsRetrieval
 
 
 def draw(seed: int, rows: int = 6, n: int = 9) -> dict[str, np.ndarray]:
@@ -145,7 +146,7 @@ def test_sum_over_many_draws_estimates_sum_over_other_items():
     assert gaps[2] < gaps[0]
 
 
-@pytest.mark.parametrize("log_q", ["none", "all"])
+@pytest.mark.parametrize("log_q", ["none", "all", "negatives"])
 def test_in_batch_loss_equals_tensorflow_recommenders(log_q):
     rng = np.random.default_rng(5)
     slots = tf.constant([3, 1, 1, 2, 7, 3, 3, 5])
@@ -153,7 +154,8 @@ def test_in_batch_loss_equals_tensorflow_recommenders(log_q):
     items = tf.gather(tf.constant(rng.normal(size=(8, 4)).astype(np.float32)), slots)
     q = tf.gather(tf.constant(rng.uniform(0.01, 0.5, 8).astype(np.float32)), slots)
     weight = tf.constant(rng.uniform(0.5, 3, 8).astype(np.float32))
-    log_expected = log_expected_counts([(8, q)]) if log_q == "all" else None
+    log_expected = None if log_q == "none" else log_expected_counts([(8, q)])
+    known = accidental_hits(slots, slots) | tf.constant(rng.random((8, 8)) < 0.2)
 
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([users, items])
@@ -162,11 +164,21 @@ def test_in_batch_loss_equals_tensorflow_recommenders(log_q):
             tf.linalg.diag_part(logits),
             logits,
             weight=weight,
-            is_negative=~accidental_hits(slots, slots),
+            is_negative=~known,
             log_expected=log_expected,
-            positive_log_expected=log_expected,
+            positive_log_expected=log_expected if log_q == "all" else None,
         )
-        theirs = in_batch_softmax(0.2)(users, items, slots, q if log_q == "all" else None, weight)
+        pairs = Pairs(
+            users,
+            items,
+            item_index=slots,
+            weight=weight,
+            temperature=tf.constant(0.2),
+            is_negative=~known,
+            probability=tf.ones([8]) if log_q == "none" else q,
+            log_expected=tf.zeros([8]) if log_q == "none" else log_expected,
+        )
+        theirs = TfrsRetrieval(corrects_target=log_q == "all")(pairs)
     assert float(ours) == pytest.approx(float(theirs), rel=1e-6)
     for ours_gradient, theirs_gradient in zip(
         tape.gradient(ours, [users, items]), tape.gradient(theirs, [users, items]), strict=True

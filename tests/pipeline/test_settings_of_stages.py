@@ -61,7 +61,9 @@ FIRST_STAGES = {
         retrieval.user.hidden_layer retrieval.user.history.kind retrieval.user.history.layers
         retrieval.user.history.heads retrieval.user.history.dropout
         retrieval.user.history.event_kinds retrieval.user.history.time_gaps retrieval.loss.kind
-        retrieval.loss.targets retrieval.loss.similarity retrieval.loss.temperature
+        retrieval.loss.options retrieval.loss.negatives.samplers retrieval.optimizer.kind
+        retrieval.optimizer.options retrieval.loss.targets retrieval.loss.similarity
+        retrieval.loss.temperature
         retrieval.loss.learn_temperature retrieval.loss.log_q retrieval.loss.mask_known_positives
         retrieval.loss.label_smoothing retrieval.loss.negatives.in_batch
         retrieval.loss.negatives.uniform retrieval.loss.negatives.popular

@@ -8,14 +8,18 @@ import pytest
 import tensorflow as tf
 
 from tfrec.config import Negatives
-from tfrec.training.negatives import DrawnNegatives, KnownPositives, PassedOver, draw_items, mine
+from tfrec.errors import ConfigError
+from tfrec.training.negatives import KnownPositives, PassedOver, mine
+from tfrec.training.parts import new_negatives
+from tfrec.training.samplers import NegativeSampler, PopularSampler, UniformSampler
 
 NUM_DRAWS = 200_000
 
 
 def drawn(seed: list[int], shape: list[int], shares: list[float] | None, num_items: int):
-    cumulative = None if shares is None else tf.constant(np.cumsum(shares), tf.float32)
-    return draw_items(tf.constant(seed), tf.constant(shape), cumulative, num_items).numpy()
+    counts = np.concatenate([[0], np.ones(num_items) if shares is None else shares])
+    sampler = (UniformSampler if shares is None else PopularSampler)(counts)
+    return sampler.draw(tf.constant(seed), tf.constant(shape)).numpy()
 
 
 @pytest.mark.parametrize(
@@ -42,10 +46,9 @@ def test_draws_depend_on_their_seed_alone(shares):
 
 
 def test_shares_that_do_not_add_up_to_one_draw_no_item_of_probability_zero():
-    # A running sum in float32 ends beside 1; here far beside it, and the last items have no share.
-    counts = np.append(np.random.default_rng(0).integers(1, 9, 3000), [0, 0])
-    cumulative = tf.constant(np.cumsum(counts / counts.sum()) * 0.999, tf.float32)
-    items = draw_items(tf.constant([0, 0]), [NUM_DRAWS], cumulative, 3002).numpy()
+    # A running sum in float32 ends beside 1, and the last items have no share.
+    counts = np.concatenate([[0], np.random.default_rng(0).integers(1, 9, 3000), [0, 0]])
+    items = PopularSampler(counts).draw(tf.constant([0, 0]), tf.constant([NUM_DRAWS])).numpy()
     assert items.min() >= 1
     assert items.max() <= 3000
 
@@ -54,7 +57,7 @@ COUNTS = np.array([0, 6, 0, 3, 1])
 
 
 def test_drawn_negatives_of_a_batch_are_uniform_ones_then_popular_ones():
-    draw = DrawnNegatives(Negatives(uniform=400, popular=300), COUNTS)
+    draw = new_negatives(Negatives(uniform=400, popular=300), COUNTS)
     items = draw(tf.constant([1, 1]), tf.constant(8)).numpy()
     assert items.shape == (700,)
     assert items.dtype == np.int32
@@ -63,7 +66,7 @@ def test_drawn_negatives_of_a_batch_are_uniform_ones_then_popular_ones():
 
 
 def test_drawn_negatives_per_target_have_a_row_for_each():
-    draw = DrawnNegatives(Negatives(uniform=40, popular=30, per_target=True), COUNTS)
+    draw = new_negatives(Negatives(uniform=40, popular=30, per_target=True), COUNTS)
     items = draw(tf.constant([1, 1]), tf.constant(8)).numpy()
     assert items.shape == (8, 70)
     assert len({tuple(row) for row in items}) == 8
@@ -73,7 +76,7 @@ def test_drawn_negatives_per_target_have_a_row_for_each():
 
 @pytest.mark.parametrize(("per_target", "shape"), [(False, (0,)), (True, (8, 0))])
 def test_nothing_to_draw_is_an_empty_tensor(per_target, shape):
-    draw = DrawnNegatives(Negatives(per_target=per_target), COUNTS)
+    draw = new_negatives(Negatives(per_target=per_target), COUNTS)
     assert draw(tf.constant([1, 1]), tf.constant(8)).shape == shape
 
 
@@ -189,3 +192,89 @@ def test_more_mined_than_the_depth_holds_is_padded():
     assert sorted(found[0].tolist()) == [0, 0, 4, 5]
     everything = mine(requests, catalogue, nothing, count=4, depth=99, rng=np.random.default_rng(0))
     assert len(set(everything[0].tolist()) - {0}) == 4
+
+
+# Samplers of somebody else
+
+
+class FirstItems(NegativeSampler):
+    """Draws the first so many items."""
+
+    def __init__(self, item_counts: np.ndarray, items: int = 2):
+        super().__init__(item_counts)
+        self.items = items
+
+    def draw(self, seed: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        return tf.random.stateless_uniform(shape, seed, 1, self.items + 1, tf.int32)
+
+    def probabilities(self) -> np.ndarray:
+        share = np.zeros(self.num_items + 1, np.float32)
+        share[1 : self.items + 1] = 1 / self.items
+        return share
+
+
+class Wide(FirstItems):
+    def draw(self, seed: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        return tf.cast(super().draw(seed, shape), tf.int64)
+
+
+class Flat(FirstItems):
+    def draw(self, seed: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        return tf.reshape(super().draw(seed, shape), [-1])
+
+
+class Beyond(FirstItems):
+    def draw(self, seed: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        return super().draw(seed, shape) + 9
+
+
+class Short(FirstItems):
+    def probabilities(self) -> np.ndarray:
+        return super().probabilities()[1:]
+
+
+class Unlikely(FirstItems):
+    def probabilities(self) -> np.ndarray:
+        return super().probabilities() / 2
+
+
+HERE = __name__
+
+
+def own_sampler(name: str, **settings) -> dict:
+    return {"kind": f"{HERE}:{name}", "count": 50, **settings}
+
+
+@pytest.mark.parametrize("per_target", [False, True])
+def test_own_sampler_draws_beside_ours_and_is_expected_as_often(per_target: bool):
+    settings = Negatives.model_validate(
+        {
+            "popular": 30,
+            "samplers": [own_sampler("FirstItems", options={"items": 1})],
+            "per_target": per_target,
+        }
+    )
+    draw = new_negatives(settings, COUNTS)
+    items = draw(tf.constant([1, 1]), tf.constant(8)).numpy()
+    assert items.shape == ((8, 80) if per_target else (80,))
+    assert set(items[..., 30:].ravel()) == {1}
+    expected = sum(count * share.numpy() for count, share in draw.expected(tf.range(5)))
+    np.testing.assert_allclose(expected, [0, 50 + 18, 0, 9, 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("Wide", "wanted items int32 (5,), got int64 (5,)."),
+        ("Flat", "wanted items int32 (2, 3), got int32 (6,)."),
+        ("Beyond", "wanted items from 1 to 4, got some from "),
+        ("Short", "wanted probabilities float32 (5,), got float32 (4,)."),
+        ("Unlikely", "wanted probabilities >= 0 that sum to 1, and 0 for row 0, got a sum of 0.5,"),
+    ],
+)
+def test_sampler_that_breaks_the_contract_is_refused_in_one_line(name: str, expected: str):
+    with pytest.raises(ConfigError) as caught:
+        new_negatives(Negatives.model_validate({"samplers": [own_sampler(name)]}), COUNTS)
+    key = "retrieval.loss.negatives.samplers.0.kind"
+    assert str(caught.value).startswith(f"{key}: {HERE}:{name}: {expected}")
+    assert "\n" not in str(caught.value)

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+import tensorflow_recommenders as tfrs
 from small_model import NOTHING_HIDDEN, small_model
 
 from tfrec.config import Config
@@ -14,11 +15,10 @@ from tfrec.inference.embedder import Embedder
 from tfrec.inputs.batches import InputTables
 from tfrec.inputs.packed import PackedSequences
 from tfrec.inputs.sequences import cut_sequences
-from tfrec.losses.retrieval import in_batch_softmax
 from tfrec.schema import Batch, Columns
 from tfrec.training.objective import Objective, Totals
-from tfrec.training.retrieval import _Targets
 from tfrec.training.strategy import Replicas
+from tfrec.training.targets import Targets
 
 SEED = tf.constant([3, 5])
 
@@ -109,6 +109,16 @@ def rows(data) -> np.ndarray:
     return rows
 
 
+@pytest.mark.parametrize("log_q", ["none", "all", "negatives"])
+@pytest.mark.parametrize("masks", [False, True])
+def test_tfrs_equals_the_softmax_over_the_batch(log_q, masks, make_case, rows):
+    settings = {"log_q": log_q, "mask_known_positives": masks, "learn_temperature": True}
+    ours, theirs = (make_case({"kind": kind, **settings}) for kind in ("softmax", "tfrs"))
+    found = ours.gradients(ours.batch(rows))
+    assert any(np.abs(gradient).max() > 1e-3 for gradient in found[1])
+    assert_close(found, theirs.gradients(theirs.batch(rows)))
+
+
 @pytest.mark.parametrize("log_q", ["none", "all"])
 def test_in_batch_softmax_equals_tensorflow_recommenders(log_q, make_case, rows):
     case = make_case({"log_q": log_q, "mask_known_positives": False})
@@ -125,13 +135,17 @@ def test_in_batch_softmax_equals_tensorflow_recommenders(log_q, make_case, rows)
     def theirs() -> tf.Tensor:
         states = embedder.read_histories(batch, embed(batch[Batch.HISTORY]), training=True)
         users = embedder.request_embeddings(batch, states[:, -1], training=True)
-        return in_batch_softmax(case.model.temperature)(
+        weight = tf.constant(batch[Batch.WEIGHT])
+        task = tfrs.tasks.Retrieval(temperature=case.model.temperature, remove_accidental_hits=True)
+        summed = task(
             users,
             embed(index),
-            tf.constant(index),
-            probability if log_q == "all" else None,
-            tf.constant(batch[Batch.WEIGHT]),
+            candidate_ids=tf.constant(index),
+            candidate_sampling_probability=probability if log_q == "all" else None,
+            sample_weight=weight,
+            compute_metrics=False,
         )
+        return summed / tf.reduce_sum(weight)
 
     ours = case.gradients(batch)
     assert any(np.abs(gradient).max() > 1e-3 for gradient in ours[1])
@@ -266,7 +280,7 @@ def test_own_item_among_the_candidates_loses_nothing(place, make_case, data):
 
 def test_hard_negatives_belong_to_their_request(make_case, data, tables):
     case = make_case({"negatives": {"impressed": 4, "mined": 3, "mined_depth": 30}})
-    targets = _Targets(data, tables, case.config)
+    targets = Targets(data, tables, case.config)
     targets.begin_round(case.embedder, 0, 0)
     batch = targets.gather(np.arange(targets.num_units))
     impressed, mined = np.split(batch[Batch.NEGATIVES], [4], axis=1)

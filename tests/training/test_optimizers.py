@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.config.retrieval import Schedule
+from tfrec.config.retrieval import Optimizer, Schedule
+from tfrec.errors import ConfigError
+from tfrec.registry import OPTIMIZERS
 from tfrec.training import optimizers
 from tfrec.training.optimizers import (
     Group,
@@ -14,6 +16,7 @@ from tfrec.training.optimizers import (
     learning_rate,
     without_smallest,
 )
+from tfrec.training.parts import new_optimizer
 
 
 def constant(rate: float) -> optimizers.Rate:
@@ -216,46 +219,117 @@ def test_averaged_without_averages_changes_nothing():
         np.testing.assert_array_equal(table.numpy(), values[0])
 
 
-# Loss scaling
+# Optimisers of Keras and of somebody else
 
 
-def scale_of(groups: OptimizerGroups) -> float:
-    return float(groups.scale(tf.constant(1.0)))
+class Signs(keras.optimizers.Optimizer):
+    """Steps by the sign of each gradient, and counts its steps."""
+
+    def __init__(self, learning_rate: float, power: float = 1.0):
+        super().__init__(learning_rate, name="signs")
+        self.power = power
+
+    def update_step(self, gradient, variable, learning_rate):
+        step = keras.ops.sign(gradient) * self.power * keras.ops.cast(learning_rate, "float32")
+        self.assign_sub(variable, step)
 
 
-def test_scaled_loss_gives_the_same_steps():
-    plain, plain_weights = grouped(some_weights(3))
-    scaled, scaled_weights = grouped(some_weights(3), loss_scaling=True)
-    for step in range(4):
-        for groups, weights in ((plain, plain_weights), (scaled, scaled_weights)):
-            with tf.GradientTape() as tape:
-                loss = tf.add_n([tf.reduce_sum(tf.sin(w.value * (step + 1))) for w in weights])
-                loss = groups.scale(loss)
-            groups.apply(tape.gradient(loss, [w.value for w in weights]))
-    assert scale_of(scaled) == 2.0**15
-    for one, other in zip(plain_weights, scaled_weights, strict=True):
-        np.testing.assert_allclose(one.numpy(), other.numpy(), atol=1e-6)
+class Asleep(Signs):
+    def update_step(self, gradient, variable, learning_rate):
+        pass
 
 
-def test_overflow_leaves_the_step_out_and_halves_the_scale():
-    values = some_weights(4)
-    groups, weights = grouped(values, loss_scaling=True, ema_decay=0.9)
-    before = [v.numpy() for v in groups.variables[:-2]]
+class Explodes(Signs):
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign(variable, variable * float("nan"))
+
+
+class Reshapes(Signs):
+    def update_step(self, gradient, variable, learning_rate):
+        self.assign(variable, keras.ops.sum(gradient, axis=0, keepdims=True))
+
+
+class Eager(Signs):
+    def update_step(self, gradient, variable, learning_rate):
+        gradient.numpy()
+
+
+class Scheduled(Signs):
+    def __init__(self, learning_rate: float):
+        super().__init__(learning_rate)
+        self._learning_rate = keras.optimizers.schedules.CosineDecay(0.1, 10)
+
+
+HERE = __name__
+
+
+def test_own_optimizer_steps_at_the_rate_of_each_group_and_decays():
+    make = new_optimizer(Optimizer(kind=f"{HERE}:Signs", options={"power": 2.0}), "a")
+    values = some_weights(3)
+    groups, (tower, table, encoder) = grouped(values, make=make)
     apply = tf.function(groups.apply, autograph=False)
-    apply([tf.constant([1.0, np.inf, 0.0, 0.0]), tf.ones((6, 3)), tf.ones((2, 5))])
-    assert scale_of(groups) == 2.0**14
-    np.testing.assert_array_equal(weights[1].numpy(), values[0])
-    for variable, value in zip(groups.variables[:-2], before, strict=True):
-        np.testing.assert_array_equal(variable.numpy(), value)
+    apply([tf.ones(4), -tf.ones((6, 3)), None])
+    np.testing.assert_allclose(tower.numpy(), values[1] * (1 - 0.1 * 0.3) - 0.2, atol=1e-6)
+    np.testing.assert_allclose(table.numpy(), values[0] + 0.2, atol=1e-6)
+    np.testing.assert_array_equal(encoder.numpy(), values[2])
 
 
-def test_scale_doubles_after_enough_good_steps_in_a_row(monkeypatch):
-    monkeypatch.setattr(optimizers, "_STEPS_PER_RAISE", 3)
-    groups, _ = grouped(some_weights(5), loss_scaling=True)
-    good = [tf.ones(4), tf.ones((6, 3)), tf.ones((2, 5))]
-    bad = [tf.fill([4], np.nan), *good[1:]]
-    seen = []
-    for gradients in [good, good, bad, good, good, good, good]:
-        groups.apply([tf.cast(g, tf.float32) for g in gradients])
-        seen.append(scale_of(groups) / 2.0**15)
-    assert seen == [1, 1, 0.5, 0.5, 0.5, 1, 1]
+def test_optimizer_of_keras_follows_the_schedule_and_goes_on_from_its_variables():
+    settings = Optimizer(kind="sgd", options={"momentum": 0.9})
+    schedule = learning_rate(Schedule(kind="linear", warmup=0.25), 0.1, 8)
+    draw = np.random.default_rng(0)
+    gradients = [draw.normal(size=3).astype(np.float32) for _ in range(8)]
+
+    def start() -> tuple[OptimizerGroups, keras.Variable]:
+        weight = keras.Variable(np.ones(3, np.float32))
+        make = new_optimizer(settings, "a")
+        return OptimizerGroups([Group([weight], schedule)], clip_norm=1e6, make=make), weight
+
+    whole, wanted = start()
+    first, halfway = start()
+    velocity, by_hand = np.zeros(3), np.ones(3)
+    for step, gradient in enumerate(gradients):
+        whole.apply([tf.constant(gradient)])
+        velocity = 0.9 * velocity - float(schedule(tf.constant(step))) * gradient
+        by_hand = by_hand + velocity
+        if step < 4:
+            first.apply([tf.constant(gradient)])
+    np.testing.assert_allclose(wanted.numpy(), by_hand, atol=1e-6)
+
+    resumed, weight = start()
+    weight.assign(halfway)
+    for variable, saved in zip(resumed.variables, first.variables, strict=True):
+        variable.assign(saved)
+    for gradient in gradients[4:]:
+        resumed.apply([tf.constant(gradient)])
+    np.testing.assert_array_equal(weight.numpy(), wanted.numpy())
+
+
+@pytest.mark.parametrize("kind", [kind for kind in OPTIMIZERS.ours if kind != "adamw"])
+def test_every_optimizer_of_ours_passes_the_trial(kind: str):
+    assert new_optimizer(Optimizer(kind=kind), "a") is not None
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        (f"{HERE}:Asleep", f"a.kind: {HERE}:Asleep: wanted every weight moved to a finite value, "),
+        (f"{HERE}:Explodes", f"a.kind: {HERE}:Explodes: wanted every weight moved to a finite "),
+        (f"{HERE}:Reshapes", "a.kind: the optimiser cannot take a step: "),
+        (f"{HERE}:Eager", "a.kind: the optimiser cannot take a step: "),
+        (f"{HERE}:Scheduled", "a.kind: the optimiser cannot take a step: "),
+        ("no_such_package.x:Y", "a.kind: no_such_package.x:Y: cannot be imported: "),
+        ("pathlib:Path", "a.kind: pathlib:Path: wanted an optimiser, a class that extends "),
+    ],
+    ids=lambda text: text.rpartition(":")[2].strip(),
+)
+def test_optimizer_that_breaks_the_contract_is_refused_in_one_line(kind: str, expected: str):
+    with pytest.raises(ConfigError) as caught:
+        new_optimizer(Optimizer(kind=kind), "a")
+    assert str(caught.value).startswith(expected)
+    assert "\n" not in str(caught.value)
+
+
+def test_options_beside_our_adamw_are_refused():
+    with pytest.raises(ValueError, match="another optimiser than `kind: adamw`"):
+        Optimizer(options={"beta_1": 0.5})

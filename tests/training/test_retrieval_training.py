@@ -1,9 +1,11 @@
 import dataclasses
 from pathlib import Path
 
+import keras
 import numpy as np
 import polars as pl
 import pytest
+import tensorflow as tf
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
@@ -13,10 +15,52 @@ from tfrec.environment import start_tensorflow
 from tfrec.errors import ConfigError
 from tfrec.inference.embedder import Embedder
 from tfrec.inputs.batches import InputTables
+from tfrec.losses.retrieval import RetrievalLoss, Sampled
 from tfrec.metrics.retrieval import target_ranks
 from tfrec.models.build import new_retrieval
 from tfrec.training.loop import History
 from tfrec.training.retrieval import train_retrieval
+from tfrec.training.samplers import NegativeSampler
+
+
+class Margin(RetrievalLoss):
+    """A loss of somebody else."""
+
+    def __init__(self, *, margin: float):
+        self.margin = margin
+
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        behind = self.margin + given.temperature * (given.logits - given.target_logits[:, None])
+        lost = tf.where(given.is_negative, tf.nn.relu(behind), 0.0)
+        rows = tf.reduce_sum(lost, axis=1)
+        return tf.reduce_sum(given.weight * rows) / tf.reduce_sum(given.weight)
+
+    def get_config(self) -> dict[str, float]:
+        return {"margin": self.margin}
+
+
+class Newest(NegativeSampler):
+    """Draws the last ten items."""
+
+    def draw(self, seed: tf.Tensor, shape: tf.Tensor) -> tf.Tensor:
+        end = self.num_items + 1
+        return tf.random.stateless_uniform(shape, seed, end - 10, end, tf.int32)
+
+    def probabilities(self) -> np.ndarray:
+        share = np.zeros(self.num_items + 1, np.float32)
+        share[-10:] = 0.1
+        return share
+
+
+class SlowAdam(keras.optimizers.Adam):
+    """An optimiser with state."""
+
+    def __init__(self, learning_rate: float, slowness: float):
+        super().__init__(learning_rate)
+        self.slowness = slowness
+
+    def update_step(self, gradient, variable, learning_rate):
+        super().update_step(gradient, variable, learning_rate / self.slowness)
 
 
 class Trained:
@@ -198,6 +242,15 @@ LEVERS = {
         "loss": {"negatives": {"in_batch": False, "uniform": 9, "popular": 9, "per_target": True}},
         "user": {"history": {"kind": "none"}},
     },
+    "tensorflow recommenders": {"loss": {"kind": "tfrs", "learn_temperature": True}},
+    "own parts": {
+        "loss": {
+            "kind": f"{__name__}:Margin",
+            "options": {"margin": 0.2},
+            "negatives": {"samplers": [{"kind": f"{__name__}:Newest", "count": 20}]},
+        },
+        "optimizer": {"kind": f"{__name__}:SlowAdam", "options": {"slowness": 2.0}},
+    },
     "pushed packed sequences": {
         "loss": {"adversarial": {"method": "fgm"}, "targets": "positions"},
         "batch_size": 16,
@@ -208,7 +261,7 @@ WHOLE_USERS = {
     "user": {"history": {"kind": "none"}},
     "batch_size": 16,
 }
-WITH_STATE = ("transformer", "queue and events", "hard negatives")
+WITH_STATE = ("own parts", "transformer", "queue and events", "hard negatives")
 
 
 def trained_with(

@@ -7,7 +7,15 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
-from tfrec.registry import FUSIONS, HISTORY_READERS, TOWER_PARTS, Door
+from tfrec.registry import (
+    FUSIONS,
+    HISTORY_READERS,
+    NEGATIVE_SAMPLERS,
+    OPTIMIZERS,
+    RETRIEVAL_LOSSES,
+    TOWER_PARTS,
+    Door,
+)
 
 Count = Annotated[int, Field(ge=0)]
 NonNegative = Annotated[float, Field(ge=0)]
@@ -90,6 +98,15 @@ class UserSide(Section):
     """Own parts, which join the sum, by a name of your choice."""
 
 
+class Sampler(PartSection):
+    """A further way to draw items, a `NegativeSampler` of your own."""
+
+    door: ClassVar[Door] = NEGATIVE_SAMPLERS
+
+    count: PositiveInt
+    """Items that it draws, a step."""
+
+
 class Negatives(Section):
     """What a request's item has to win against."""
 
@@ -99,8 +116,11 @@ class Negatives(Section):
     """Items drawn uniformly from the catalogue, a step."""
     popular: Count = 0
     """Items drawn as often as they are training targets, a step."""
+    samplers: list[Sampler] = []
+    """Further draws, by samplers of your own."""
     per_target: bool = False
-    """Whether `uniform` and `popular` are drawn anew for each target and not once for the batch."""
+    """Whether `uniform`, `popular` and `samplers` are drawn anew for each target and not once for
+    the batch."""
     impressed: Count = 0
     """Items that the same request showed and that were not chosen, at most this many a target."""
     mined: Count = 0
@@ -124,12 +144,16 @@ class Adversarial(Section):
     """Of the loss on pushed embeddings beside the ordinary one."""
 
 
-class Loss(Section):
+class Loss(PartSection):
     """The retrieval objective."""
 
-    kind: Literal["softmax", "full_softmax", "mse"] = "softmax"
-    """Softmax over sampled negatives; softmax over the whole catalogue; squared error on ratings
-    (matrix factorisation of explicit feedback)."""
+    door: ClassVar[Door] = RETRIEVAL_LOSSES
+
+    kind: str = "softmax"
+    """``softmax``: over sampled negatives. ``tfrs``: the same over the other items of the batch
+    alone, by the `Retrieval` task of TensorFlow Recommenders. ``full_softmax``: over the whole
+    catalogue. ``mse``: squared error on ratings (matrix factorisation of explicit feedback). Or a
+    `RetrievalLoss` of your own."""
     targets: Literal["requests", "positions", "users"] = "requests"
     """``requests``: each training target with the history before it is a row of its own.
     ``positions``: one causal pass over a user's sequence trains all targets in it. ``users``: one
@@ -149,23 +173,43 @@ class Loss(Section):
     negatives: Negatives = Negatives()
     adversarial: Adversarial = Adversarial()
 
+    @property
+    def samples(self) -> bool:
+        """Whether targets have to win against some items of the catalogue, not all."""
+        return self.kind not in ("full_softmax", "mse")
+
+    @model_validator(mode="after")
+    def _check_pairs(self) -> Loss:
+        ruled_out = {
+            "label_smoothing": bool(self.label_smoothing),
+            "negatives.in_batch": not self.negatives.in_batch,
+        }
+        for key, is_set in ruled_out.items():
+            if self.kind == "tfrs" and is_set:
+                raise ValueError(
+                    f"`kind: tfrs` trains on plain pairs, which `{key}` rules out; take "
+                    "`kind: softmax`"
+                )
+        return self
+
     @model_validator(mode="after")
     def _check_negatives(self) -> Loss:
         drawn = self.negatives.changed(
-            ["uniform", "popular", "per_target", "impressed", "mined", "mined_depth", "queue"]
+            [name for name in type(self.negatives).model_fields if name != "in_batch"]
         )
-        if self.kind != "softmax" and drawn:
+        if self.kind in ("tfrs", "full_softmax", "mse") and drawn:
             raise ValueError(f"`negatives.{drawn[0]}` goes with `kind: softmax`, got {self.kind}")
         if self.kind == "mse" and self.targets == "positions":
             raise ValueError("`targets: positions` goes with a softmax, not with `kind: mse`")
         if self.kind != "full_softmax" and self.targets == "users":
             raise ValueError(f"`targets: users` goes with `kind: full_softmax`, got {self.kind}")
         some = self.negatives
-        if self.kind == "softmax" and not (
-            some.in_batch or some.uniform or some.popular or some.queue
+        if self.samples and not (
+            some.in_batch or some.uniform or some.popular or some.samplers or some.queue
         ):
             raise ValueError(
-                "wanted negatives: `in_batch: true`, `uniform`, `popular` or `queue` above 0"
+                "wanted negatives: `in_batch: true`, `samplers`, or `uniform`, `popular` or "
+                "`queue` above 0"
             )
         return self
 
@@ -177,6 +221,22 @@ class Schedule(Section):
     """After the warm-up: falls to zero as a cosine or a line, or stays."""
     warmup: Fraction = 0.05
     """Share of the steps in which the rate rises from zero."""
+
+
+class Optimizer(PartSection):
+    """How gradients become steps."""
+
+    door: ClassVar[Door] = OPTIMIZERS
+
+    kind: str = "adamw"
+    """AdamW, which sums the gradients of rows that repeat; or another optimiser of Keras: by name,
+    or ``package.module:Class``. Rates, decay, the clip and averages are those of `retrieval`."""
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Optimizer:
+        if self.options and self.kind == "adamw":
+            raise ValueError("`options` go with another optimiser than `kind: adamw`")
+        return self
 
 
 class Retrieval(Section):
@@ -197,6 +257,7 @@ class Retrieval(Section):
     pulled back."""
     gradient_memory: Annotated[float, Field(ge=0.9, lt=1)] = 0.999
     """Of AdamW, how long the squares of gradients are remembered (beta 2)."""
+    optimizer: Optimizer = Optimizer()
     schedule: Schedule = Schedule()
     average_decay: Fraction = 0.0
     """Decay of a moving average of the weights, which is then what is validated and kept; 0: the
@@ -207,8 +268,7 @@ class Retrieval(Section):
     """With a trained encoder: texts that run through it at once. Larger batches then need no more
     memory than this many texts; gradients stay those of the whole batch. 0: all texts at once."""
     mixed_precision: bool = False
-    """Whether towers and encoder compute in 16 bits (float16 with loss scaling on GPUs of the past,
-    bfloat16 elsewhere). Of use on accelerators only."""
+    """Whether towers and encoder compute in 16 bits (bfloat16). Of use on accelerators only."""
     validation_k: PositiveInt = 10
     """Epochs are compared by the NDCG of the validation targets in lists of this length."""
     validation_remove_seen: bool = True

@@ -60,6 +60,15 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _check_pairs(self) -> Config:
+        if self.retrieval.loss.kind == "tfrs" and self.run.strategy != "one_device":
+            raise ValueError(
+                "`retrieval.loss.kind: tfrs` takes its negatives from one device, which "
+                f"`run.strategy: {self.run.strategy}` rules out; take `loss.kind: softmax`"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _check_filters(self) -> Config:
         filters, features = self.filters, self.data.items.features
         for key in ("attributes", "available", "unsafe", "caps"):

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from tfrec.losses.log_sum_exp import log_sum_exp
+from tfrec.losses.retrieval import Catalogue, RetrievalLoss
 from tfrec.losses.weighted_mean import weighted_mean
 
 
@@ -45,3 +49,37 @@ def full_softmax(
     target_logits = tf.reduce_sum(users * tf.gather(items, target_index), axis=1)
     smoothed = target_logits + label_smoothing * (mean - target_logits)
     return weighted_mean(normaliser - smoothed, weight)
+
+
+@keras.saving.register_keras_serializable("tfrec")
+class FullSoftmax(RetrievalLoss):
+    """`full_softmax` as a retrieval loss.
+
+    Args:
+        label_smoothing: In [0, 1].
+
+    Example:
+        >>> FullSoftmax(label_smoothing=0.1).get_config()
+        {'label_smoothing': 0.1}
+    """
+
+    reads = Catalogue
+
+    def __init__(self, *, label_smoothing: float = 0.0) -> None:
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, given: Catalogue) -> tf.Tensor:
+        """See `full_softmax`."""
+        return full_softmax(
+            given.users,
+            given.items,
+            given.item_index,
+            weight=given.weight,
+            temperature=given.temperature,
+            request=given.request,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the keywords that make the loss again."""
+        return {"label_smoothing": self.label_smoothing}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import keras
 import tensorflow as tf
 
+from tfrec.losses.retrieval import Rated, RetrievalLoss
 from tfrec.losses.weighted_mean import weighted_mean
 
 
@@ -22,3 +24,19 @@ def rating_loss(predictions: tf.Tensor, ratings: tf.Tensor, weight: tf.Tensor) -
     Deviates: Weight decay is the optimizer's.
     """
     return weighted_mean(tf.square(predictions - ratings), weight)
+
+
+@keras.saving.register_keras_serializable("tfrec")
+class SquaredError(RetrievalLoss):
+    """`rating_loss` as a retrieval loss.
+
+    Example:
+        >>> SquaredError().get_config()
+        {}
+    """
+
+    reads = Rated
+
+    def __call__(self, given: Rated) -> tf.Tensor:
+        """See `rating_loss`."""
+        return rating_loss(given.predictions, given.ratings, given.weight)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from tfrec.losses.log_sum_exp import MASKED, log_sum_exp
+from tfrec.losses.retrieval import RetrievalLoss, Sampled
 from tfrec.losses.weighted_mean import weighted_mean
 
 
@@ -74,3 +78,37 @@ def _mean_candidate(positive: tf.Tensor, negatives: tf.Tensor) -> tf.Tensor:
     total = tf.reduce_sum(tf.where(is_left, negatives, 0.0), axis=1)
     count = tf.reduce_sum(tf.cast(is_left, tf.float32), axis=1)
     return (positive + total) / (1 + count)
+
+
+@keras.saving.register_keras_serializable("tfrec")
+class SampledSoftmax(RetrievalLoss):
+    """`sampled_softmax` as a retrieval loss.
+
+    Args:
+        corrects_target: Whether the positive is corrected too (`log_q: all`).
+        label_smoothing: In [0, 1].
+
+    Example:
+        >>> SampledSoftmax(label_smoothing=0.1).get_config()
+        {'corrects_target': False, 'label_smoothing': 0.1}
+    """
+
+    def __init__(self, *, corrects_target: bool = False, label_smoothing: float = 0.0) -> None:
+        self.corrects_target = corrects_target
+        self.label_smoothing = label_smoothing
+
+    def __call__(self, given: Sampled) -> tf.Tensor:
+        """See `sampled_softmax`."""
+        return sampled_softmax(
+            given.target_logits,
+            given.logits,
+            weight=given.weight,
+            is_negative=given.is_negative,
+            log_expected=given.log_expected,
+            positive_log_expected=given.target_log_expected if self.corrects_target else None,
+            label_smoothing=self.label_smoothing,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the keywords that make the loss again."""
+        return {"corrects_target": self.corrects_target, "label_smoothing": self.label_smoothing}

@@ -2,51 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
-from tfrec.config import Negatives
 from tfrec.data.dataset import PreparedData
 from tfrec.schema import Columns
+from tfrec.training.samplers import NegativeSampler
 
 _BLOCK = 1024
 
 
-def draw_items(
-    seed: tf.Tensor, shape: tf.Tensor, cumulative: tf.Tensor | None, num_items: int
-) -> tf.Tensor:
-    """Draws items with replacement.
-
-    Args:
-        seed: int32 [2]; the same seed draws the same items.
-        shape: int32 [rank] of the result.
-        cumulative: float32 [num_items], running sum of the items' probabilities; None draws
-            uniformly.
-        num_items: Items 1 to `num_items` can be drawn.
-
-    Returns:
-        int32 of this shape.
-    """
-    if cumulative is None:
-        return tf.random.stateless_uniform(shape, seed, 1, num_items + 1, tf.int32)
-    drawn = tf.random.stateless_uniform(shape, seed) * cumulative[-1]
-    found = tf.searchsorted(cumulative, tf.reshape(drawn, [-1]), side="right")
-    return 1 + tf.reshape(tf.minimum(found, num_items - 1), shape)
-
-
 class DrawnNegatives:
-    """Items drawn in the graph, uniformly and by how often they are targets.
+    """Items drawn in the graph by some samplers.
 
     Args:
-        settings: How many of each.
-        item_counts: int64 [num_items + 1], training targets of each item.
+        draws: Samplers, and how many items each draws.
+        per_target: Whether they draw anew for each target.
     """
 
-    def __init__(self, settings: Negatives, item_counts: np.ndarray) -> None:
-        self._settings = settings
-        self._num_items = len(item_counts) - 1
-        share = item_counts[1:] / max(item_counts[1:].sum(), 1)
-        self._cumulative = tf.constant(np.cumsum(share), tf.float32)
+    def __init__(
+        self, draws: Sequence[tuple[NegativeSampler, int]], *, per_target: bool = False
+    ) -> None:
+        self._draws = list(draws)
+        self._per_target = per_target
+        self._shares = [
+            (count, tf.constant(sampler.probabilities())) for sampler, count in draws if count
+        ]
 
     def __call__(self, seed: tf.Tensor, num_targets: tf.Tensor) -> tf.Tensor:
         """Draws the negatives of a step.
@@ -58,19 +41,19 @@ class DrawnNegatives:
         Returns:
             int32 [n] for all targets together, or [num_targets, n] with `per_target`.
         """
-        settings = self._settings
-        rows = [num_targets] if settings.per_target else []
+        rows = [num_targets] if self._per_target else []
         drawn = [
-            draw_items(seed + offset, [*rows, count], cumulative, self._num_items)
-            for offset, count, cumulative in (
-                (0, settings.uniform, None),
-                (1, settings.popular, self._cumulative),
-            )
+            sampler.draw(seed + offset, tf.stack([*rows, count]))
+            for offset, (sampler, count) in enumerate(self._draws)
             if count
         ]
         if not drawn:
             return tf.zeros([*rows, 0], tf.int32)
         return tf.concat(drawn, axis=-1)
+
+    def expected(self, index: tf.Tensor) -> list[tuple[int, tf.Tensor]]:
+        """Returns of each sampler its draws and how likely each is an item of `index`."""
+        return [(count, tf.gather(share, index)) for count, share in self._shares]
 
 
 class PassedOver:

@@ -13,19 +13,27 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tfrec.config import Loss as LossSettings
 from tfrec.config import Retrieval
-from tfrec.encoders.buckets import encode_by_length, trim
+from tfrec.encoders.buckets import trim
+from tfrec.errors import ConfigError
 from tfrec.inference.embedder import Embedder, distinct
 from tfrec.losses.adversarial import perturb
-from tfrec.losses.full_softmax import full_softmax
-from tfrec.losses.gradient_cache import cached_encode, seed_states_of
 from tfrec.losses.log_q import log_expected_counts
 from tfrec.losses.masks import accidental_hits, known_positives
 from tfrec.losses.queue import EmbeddingQueue
-from tfrec.losses.rating import rating_loss
-from tfrec.losses.sampled_softmax import sampled_softmax
+from tfrec.losses.retrieval import Catalogue, Pairs, Rated, Sampled
 from tfrec.schema import Batch
-from tfrec.training.negatives import DrawnNegatives
+from tfrec.training.candidates import (
+    Block,
+    Shared,
+    distinct_rows,
+    own_block,
+    shared_block,
+    side_by_side,
+)
+from tfrec.training.encode import encode_function
+from tfrec.training.parts import new_loss, new_negatives
 from tfrec.training.strategy import Replicas
 
 Tables = list[tf.Tensor]
@@ -72,8 +80,18 @@ class Objective:
         self._replicas = replicas
         self._encode: Callable[[tf.Tensor], tf.Tensor] | None = None
         if embedder.live:
-            self._encode = _encode_function(embedder, settings.gradient_cache, jit_compile)
-        self._draw = DrawnNegatives(settings.loss.negatives, item_counts)
+            self._encode = encode_function(embedder, settings.gradient_cache, jit_compile)
+        self._loss = new_loss(settings.loss)
+        ways = {
+            Sampled: self._sampled,
+            Pairs: self._pairs,
+            Catalogue: self._catalogue,
+            Rated: self._rated,
+        }
+        self._prepare = ways[self._loss.reads]
+        if self._loss.reads is Pairs:
+            _check_plain_pairs(settings.loss, replicas)
+        self._draw = new_negatives(settings.loss.negatives, item_counts)
         share = item_counts / max(item_counts.sum(), 1)
         self._share = tf.constant(share, tf.float32)
         self._num_items = len(item_counts) - 1
@@ -94,12 +112,7 @@ class Objective:
             float32 [], which over all replicas add up to the weighted mean over all targets; and
             the embeddings of the share's targets, [rows, embedding_dim], for the queue.
         """
-        losses = {
-            "softmax": self._sampled_softmax,
-            "full_softmax": self._full_softmax,
-            "mse": self._squared_error,
-        }
-        tables, places, loss_of = losses[self._settings.kind](batch, seed, totals)
+        tables, places, loss_of = self._prepare(batch, seed, totals)
         loss = loss_of(tables)
         adversarial = self._settings.adversarial
         if adversarial.method != "none":
@@ -114,7 +127,7 @@ class Objective:
         share = tf.math.divide_no_nan(tf.reduce_sum(batch[Batch.WEIGHT]), totals.weight)
         return loss * share, tf.stop_gradient(tf.gather(tables[0], places))
 
-    def _sampled_softmax(
+    def _sampled(
         self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
     ) -> tuple[Tables, tf.Tensor, Loss]:
         target, hard = batch[Batch.ITEM_INDEX], batch[Batch.NEGATIVES]
@@ -123,64 +136,68 @@ class Objective:
             [target, drawn, hard], batch
         )
         queued = self._queued()
+        is_negative = partial(self._is_negative, batch)
+        log_expected = partial(self._log_expected, queued=queued[1], totals=totals)
+
+        def blocks_of(table: tf.Tensor, users: tf.Tensor) -> list[Block]:
+            shared = [Shared(*queued, tf.ones(tf.shape(queued[1])))]
+            if self._settings.negatives.in_batch:
+                in_batch = self._replicas.gather(tf.gather(table, at_target))
+                shared.append(distinct_rows(in_batch, self._replicas.gather(target)))
+            if drawn.shape.rank == 1:
+                items = tf.gather(table, at_drawn)
+                shared.append(Shared(items, drawn, tf.ones(tf.shape(drawn))))
+            blocks = [shared_block(users, shared, is_negative, log_expected)]
+            if drawn.shape.rank == 2:
+                items = tf.gather(table, at_drawn)
+                blocks.append(own_block(users, items, is_negative(drawn), log_expected(drawn)))
+            if hard.shape[1]:  # nobody drew these: each stands for itself
+                items, nothing = tf.gather(table, at_hard), tf.zeros(tf.shape(hard))
+                blocks.append(own_block(users, items, is_negative(hard), nothing))
+            return blocks
 
         def loss_of(tables: Tables) -> tf.Tensor:
-            table = tables[0]
             users = self._users(batch, tables, history)
-            shared = [(*queued, tf.ones(tf.shape(queued[1])))]
-            if self._settings.negatives.in_batch:
-                in_batch = tf.gather(table, at_target)
-                shared.append(
-                    _distinct_rows(self._replicas.gather(in_batch), self._replicas.gather(target))
-                )
-            if drawn.shape.rank == 1:
-                shared.append((tf.gather(table, at_drawn), drawn, tf.ones(tf.shape(drawn))))
-            items, index, slots = (tf.concat(part, axis=0) for part in zip(*shared, strict=True))
-            expected = self._log_expected(index, queued[1], totals) - tf.math.log(slots)
-            blocks = [
-                (
-                    tf.matmul(users, items, transpose_b=True),
-                    self._is_negative(batch, index),
-                    tf.repeat(expected[None], tf.size(target), axis=0),
-                )
-            ]
-            if drawn.shape.rank == 2:
-                blocks.append(
-                    (
-                        tf.einsum("nd,nmd->nm", users, tf.gather(table, at_drawn)),
-                        self._is_negative(batch, drawn),
-                        self._log_expected(drawn, queued[1], totals),
-                    )
-                )
-            if hard.shape[1]:  # nobody drew these: each stands for itself
-                blocks.append(
-                    (
-                        tf.einsum("nd,nmd->nm", users, tf.gather(table, at_hard)),
-                        self._is_negative(batch, hard),
-                        tf.zeros(tf.shape(hard)),
-                    )
-                )
-            scores, is_negative, log_expected = (
-                tf.concat(part, axis=1) for part in zip(*blocks, strict=True)
-            )
+            items = tf.gather(tables[0], at_target)
+            candidates = side_by_side(blocks_of(tables[0], users))
             temperature = tf.exp(tf.convert_to_tensor(self._model.log_temperature))
-            of_target = tf.reduce_sum(users * tf.gather(table, at_target), axis=1)
-            corrects_target = self._settings.log_q == "all"
-            return sampled_softmax(
-                of_target / temperature,
-                scores / temperature,
+            given = Sampled(
+                users,
+                items,
                 weight=batch[Batch.WEIGHT],
-                is_negative=is_negative,
-                log_expected=log_expected,
-                positive_log_expected=(
-                    self._log_expected(target, queued[1], totals) if corrects_target else None
-                ),
-                label_smoothing=self._settings.label_smoothing,
+                temperature=temperature,
+                target_logits=tf.reduce_sum(users * items, axis=1) / temperature,
+                logits=candidates.scores / temperature,
+                is_negative=candidates.is_negative,
+                log_expected=candidates.log_expected,
+                target_log_expected=log_expected(target),
             )
+            return self._loss(given)
 
         return tables, at_target, loss_of
 
-    def _full_softmax(
+    def _pairs(
+        self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
+    ) -> tuple[Tables, tf.Tensor, Loss]:
+        target = batch[Batch.ITEM_INDEX]
+        tables, (places, history) = self._embed([target], batch)
+
+        def loss_of(tables: Tables) -> tf.Tensor:
+            given = Pairs(
+                self._users(batch, tables, history),
+                tf.gather(tables[0], places[0]),
+                item_index=target,
+                weight=batch[Batch.WEIGHT],
+                temperature=tf.exp(tf.convert_to_tensor(self._model.log_temperature)),
+                is_negative=self._is_negative(batch, target),
+                probability=self._share_of(target),
+                log_expected=self._log_expected(target, self._queued()[1], totals),
+            )
+            return self._loss(given)
+
+        return tables, places[0], loss_of
+
+    def _catalogue(
         self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
     ) -> tuple[Tables, tf.Tensor, Loss]:
         rows = tf.range(self._num_items + 1)
@@ -192,20 +209,19 @@ class Objective:
             requests, request = _one_row_each(batch, batch[Batch.USER_INDEX])
 
         def loss_of(tables: Tables) -> tf.Tensor:
-            users = self._users(requests, tables, requests[Batch.HISTORY])
-            return full_softmax(
-                users,
+            given = Catalogue(
+                self._users(requests, tables, requests[Batch.HISTORY]),
                 tables[0],
-                batch[Batch.ITEM_INDEX],
+                item_index=batch[Batch.ITEM_INDEX],
                 weight=batch[Batch.WEIGHT],
-                temperature=tf.exp(self._model.log_temperature),
+                temperature=tf.exp(tf.convert_to_tensor(self._model.log_temperature)),
                 request=request,
-                label_smoothing=self._settings.label_smoothing,
             )
+            return self._loss(given)
 
         return tables, batch[Batch.ITEM_INDEX], loss_of
 
-    def _squared_error(
+    def _rated(
         self, batch: Mapping[str, tf.Tensor], seed: tf.Tensor, totals: Totals
     ) -> tuple[Tables, tf.Tensor, Loss]:
         tables, (places, history) = self._embed([batch[Batch.ITEM_INDEX]], batch)
@@ -214,7 +230,7 @@ class Objective:
             users = self._users(batch, tables, history)
             scores = tf.reduce_sum(users * tf.gather(tables[0], places[0]), axis=1)
             predictions = self._model.rating_offset + scores
-            return rating_loss(predictions, batch[Batch.RATING], batch[Batch.WEIGHT])
+            return self._loss(Rated(predictions, batch[Batch.RATING], batch[Batch.WEIGHT]))
 
         return tables, places[0], loss_of
 
@@ -264,13 +280,17 @@ class Objective:
         """Returns the log of how often items are expected among the drawn candidates."""
         if self._settings.log_q == "none":
             return tf.zeros(tf.shape(index))
-        negatives = self._settings.negatives
-        share = tf.gather(self._share, index)
-        num_by_share = negatives.popular + tf.math.count_nonzero(queued, dtype=tf.int32)
-        if negatives.in_batch:
+        num_by_share = tf.math.count_nonzero(queued, dtype=tf.int32)
+        if self._settings.negatives.in_batch:
             num_by_share += totals.num_targets
-        uniform = tf.fill(tf.shape(index), 1.0 / self._num_items)
-        return log_expected_counts([(negatives.uniform, uniform), (num_by_share, share)])
+        by_share = (num_by_share, tf.gather(self._share, index))
+        return log_expected_counts([by_share, *self._draw.expected(index)])
+
+    def _share_of(self, index: tf.Tensor) -> tf.Tensor:
+        """Returns how likely a slot of the batch holds each item; ones with `log_q: none`."""
+        if self._settings.log_q == "none":
+            return tf.ones(tf.shape(index))
+        return tf.gather(self._share, index)
 
     def _is_negative(self, batch: Mapping[str, tf.Tensor], index: tf.Tensor) -> tf.Tensor:
         """Tells which candidates, int32 [n] or [rows, n], are negatives; bool [rows, n]."""
@@ -281,6 +301,21 @@ class Objective:
                 batch[Batch.KNOWN_ROW], batch[Batch.KNOWN_ITEM], index, tf.size(target)
             )
         return ~excluded
+
+
+def _check_plain_pairs(settings: LossSettings, replicas: Replicas) -> None:
+    """Raises where a loss that reads `Pairs` would leave out negatives that are asked for."""
+    changed = settings.negatives.changed(type(settings.negatives).model_fields)
+    if changed:
+        raise ConfigError(
+            f"retrieval.loss.kind: {settings.kind} trains on plain pairs, which "
+            f"`negatives.{changed[0]}` rules out; take `kind: softmax`."
+        )
+    if replicas.num_replicas > 1:
+        raise ConfigError(
+            f"retrieval.loss.kind: {settings.kind} takes its negatives from one device, which "
+            f"`run.strategy` with {replicas.num_replicas} devices rules out; take `kind: softmax`."
+        )
 
 
 def states_of_targets(batch: Mapping[str, tf.Tensor], states: tf.Tensor) -> tf.Tensor:
@@ -298,48 +333,6 @@ def states_of_targets(batch: Mapping[str, tf.Tensor], states: tf.Tensor) -> tf.T
         return states[:, -1]
     at = tf.stack([batch[Batch.TARGET_WINDOW], batch[Batch.TARGET_PLACE]], axis=1)
     return tf.gather_nd(states, at)
-
-
-def _encode_function(
-    embedder: Embedder, chunk_size: int, jit_compile: bool
-) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Returns how a step encodes texts, int32 [n, length], when the encoder is trained."""
-    encoder = embedder.model.encoder
-    # A function of its own is traced once and not for each use and each length of text.
-    encode = tf.function(
-        lambda tokens: encoder(tokens, training=True),
-        input_signature=[tf.TensorSpec([None, None], tf.int32)],
-        jit_compile=jit_compile or None,
-        autograph=False,
-    )
-    if chunk_size:
-        return partial(
-            cached_encode,
-            lambda tokens: encode(trim(tokens)),
-            chunk_size=chunk_size,
-            weights=encoder.trainable_variables,
-            seed_states=seed_states_of(encoder),
-        )
-    return partial(encode_by_length, encode)
-
-
-def _distinct_rows(
-    embeddings: tf.Tensor, index: tf.Tensor
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Takes the items of a batch once each.
-
-    n slots with one item are, in a sum of exponentials, one slot whose logit is log n higher.
-
-    Args:
-        embeddings: float32 [slots, dim]; slots of one item hold the same.
-        index: int32 [slots], item indices.
-
-    Returns:
-        float32 [n, dim], int32 [n], and float32 [n], the slots that each fills.
-    """
-    distinct, place, slots = tf.unique_with_counts(index)
-    first = tf.math.unsorted_segment_min(tf.range(tf.size(index)), place, tf.size(distinct))
-    return tf.gather(embeddings, first), distinct, tf.cast(slots, tf.float32)
 
 
 def _one_row_each(

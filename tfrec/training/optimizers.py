@@ -1,6 +1,6 @@
-"""AdamW over groups of weights, each with its own rate and decay.
+"""One optimiser over groups of weights, each with its own rate and decay: AdamW, or one of Keras.
 
-Keras' optimisers do not fit here for three reasons. Given the gradient of an embedding table whose
+Keras' own AdamW does not fit here for three reasons. Given the gradient of an embedding table whose
 rows repeat in a batch, its Adam squares each repeated part by itself, not their sum. Clipping sees
 one optimiser's weights only. And within `tf.distribute` they clip each replica's part by itself.
 """
@@ -10,23 +10,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from tfrec.config.retrieval import Schedule
+from tfrec.errors import ConfigError
 
 Rate = Callable[[tf.Tensor], tf.Tensor]
 """From the number of steps done, a scalar, to the learning rate of the next; float32."""
 
 Gradient: TypeAlias = "tf.Tensor | tf.IndexedSlices | None"
 
-_BETA_1, _EPSILON = 0.9, 1e-7
+MakeOptimizer = Callable[[], keras.optimizers.Optimizer]
 
-_FIRST_SCALE = 2.0**15
-_STEPS_PER_RAISE = 2000
+_BETA_1, _EPSILON = 0.9, 1e-7
 
 
 def learning_rate(schedule: Schedule, peak: float, num_steps: int) -> Rate:
@@ -95,15 +95,14 @@ class Group:
 
 
 class OptimizerGroups:
-    """AdamW with one clip over all gradients.
+    """AdamW, or an optimiser of Keras, with one clip over all gradients.
 
     Args:
         groups: Weights, rates, decays.
         clip_norm: Gradients longer than this, all taken as one vector, are shortened to it.
         beta_2: How long the squares of gradients are remembered.
         ema_decay: Where given, a moving average of the weights is kept; see `averaged`.
-        loss_scaling: For float16, whose small gradients vanish: the loss is scaled up as far as
-            the gradients stay finite. A step whose gradients do not is left out.
+        make: Makes the optimiser of a group, whose rate is set before each step; None: AdamW.
 
     Attributes:
         weights: Of all groups, in their order.
@@ -121,7 +120,7 @@ class OptimizerGroups:
         clip_norm: float = 1.0,
         beta_2: float = 0.999,
         ema_decay: float | None = None,
-        loss_scaling: bool = False,
+        make: MakeOptimizer | None = None,
     ) -> None:
         self.weights = [weight for group in groups for weight in group.weights]
         if len({id(weight) for weight in self.weights}) < len(self.weights):
@@ -129,28 +128,19 @@ class OptimizerGroups:
         self._group_of = [group for group in groups for _ in group.weights]
         self._groups = list(groups)
         self._clip_norm = clip_norm
-        self._beta_2 = beta_2
         self._ema_decay = ema_decay
         self._step = _state(np.int64(0), "step")
-        self._means = [_state(np.zeros(w.shape, np.float32), "mean") for w in self.weights]
-        self._squares = [_state(np.zeros(w.shape, np.float32), "square") for w in self.weights]
+        self._rule = _AdamRule(self.weights, beta_2) if make is None else _KerasRule(groups, make)
         self._averages = (
             []
             if ema_decay is None
             else [_state(keras.ops.convert_to_numpy(w), "average") for w in self.weights]
         )
-        self._scaler = _LossScaler() if loss_scaling else None
         self.variables: list[keras.Variable] = [
             self._step,
-            *self._means,
-            *self._squares,
+            *self._rule.variables,
             *self._averages,
-            *(self._scaler.variables if self._scaler else []),
         ]
-
-    def scale(self, loss: tf.Tensor) -> tf.Tensor:
-        """Returns the loss to differentiate; `apply` wants the gradients of this one."""
-        return self._scaler.scale(loss) if self._scaler else loss
 
     def apply(self, gradients: Sequence[Gradient]) -> tf.Tensor:
         """Takes one step.
@@ -165,15 +155,8 @@ class OptimizerGroups:
         dense = [
             None if g is None else tf.cast(tf.convert_to_tensor(g), tf.float32) for g in gradients
         ]
-        if self._scaler:
-            dense = [None if g is None else g / self._scaler.factor for g in dense]
         norm = tf.linalg.global_norm(dense)
-        if self._scaler:
-            is_finite = tf.math.is_finite(norm)
-            tf.cond(is_finite, lambda: self._update(dense, norm), tf.no_op)
-            self._scaler.adjust(is_finite)
-        else:
-            self._update(dense, norm)
+        self._update(dense, norm)
         return norm
 
     @contextmanager
@@ -188,39 +171,27 @@ class OptimizerGroups:
         finally:
             self._swap()
 
-    def _update(self, gradients: list[tf.Tensor | None], norm: tf.Tensor) -> tf.Operation:
+    def _update(self, gradients: list[tf.Tensor | None], norm: tf.Tensor) -> None:
         clip = self._clip_norm / tf.maximum(norm, self._clip_norm)
         rates = {id(group): group.rate(self._step.value) for group in self._groups}
         self._step.assign_add(1)
         count = tf.cast(self._step.value, tf.float32)
-        power_1, power_2 = tf.pow(_BETA_1, count), tf.pow(self._beta_2, count)
-        slots = zip(
-            self.weights, self._group_of, self._means, self._squares, gradients, strict=True
-        )
-        for weight, group, mean, square, gradient in slots:
-            if gradient is None:
-                continue
-            rate = rates[id(group)]
-            if group.weight_decay:
-                weight.assign_sub(weight.value * (rate * group.weight_decay))
-            # One pass over memory instead of a dozen: twice as fast on large tables.
-            tf.raw_ops.ResourceApplyAdam(
-                var=weight.value.handle,
-                m=mean.value.handle,
-                v=square.value.handle,
-                beta1_power=power_1,
-                beta2_power=power_2,
-                lr=rate,
-                beta1=_BETA_1,
-                beta2=self._beta_2,
-                epsilon=_EPSILON,
-                grad=gradient * clip,
-            )
-            if group.sparsity is not None:
-                weight.assign(without_smallest(weight.value, group.sparsity(self._step.value)))
+        steps = [
+            _Step(weight, gradient * clip, rates[id(group)], group)
+            for weight, gradient, group in zip(self.weights, gradients, self._group_of, strict=True)
+            if gradient is not None
+        ]
+        for step in steps:
+            if step.group.weight_decay:
+                decay = step.rate * step.group.weight_decay
+                step.weight.assign_sub(step.weight.value * decay)
+        self._rule.apply(steps, count)
+        for step in steps:
+            if step.group.sparsity is not None:
+                share = step.group.sparsity(self._step.value)
+                step.weight.assign(without_smallest(step.weight.value, share))
         if self._ema_decay is not None:
             self._update_averages(count)
-        return tf.no_op()
 
     def _update_averages(self, count: tf.Tensor) -> None:
         """Moves the averages; early ones forget faster, else the first weights would linger.
@@ -238,6 +209,88 @@ class OptimizerGroups:
             average.assign(kept)
 
 
+class _Step(NamedTuple):
+    """What one weight is to do."""
+
+    weight: keras.Variable
+    gradient: tf.Tensor
+    rate: tf.Tensor
+    group: Group
+
+
+class _AdamRule:
+    """Adam, one pass over memory a weight: twice as fast on large tables as a dozen."""
+
+    def __init__(self, weights: Sequence[keras.Variable], beta_2: float) -> None:
+        self._beta_2 = beta_2
+        self._means = {id(w): _state(np.zeros(w.shape, np.float32), "mean") for w in weights}
+        self._squares = {id(w): _state(np.zeros(w.shape, np.float32), "square") for w in weights}
+        self.variables = [*self._means.values(), *self._squares.values()]
+
+    def apply(self, steps: Sequence[_Step], count: tf.Tensor) -> None:
+        power_1, power_2 = tf.pow(_BETA_1, count), tf.pow(self._beta_2, count)
+        for step in steps:
+            tf.raw_ops.ResourceApplyAdam(
+                var=step.weight.value.handle,
+                m=self._means[id(step.weight)].value.handle,
+                v=self._squares[id(step.weight)].value.handle,
+                beta1_power=power_1,
+                beta2_power=power_2,
+                lr=step.rate,
+                beta1=_BETA_1,
+                beta2=self._beta_2,
+                epsilon=_EPSILON,
+                grad=step.gradient,
+            )
+
+
+class _KerasRule:
+    """One optimiser of Keras a group."""
+
+    def __init__(self, groups: Sequence[Group], make: MakeOptimizer) -> None:
+        self._groups = [(group, make()) for group in groups if group.weights]
+        for group, optimizer in self._groups:
+            optimizer.build(list(group.weights))
+        self.variables = [v for _, optimizer in self._groups for v in optimizer.variables]
+
+    def apply(self, steps: Sequence[_Step], count: tf.Tensor) -> None:
+        for group, optimizer in self._groups:
+            own = [step for step in steps if step.group is group]
+            if own:
+                optimizer.learning_rate.assign(own[0].rate)
+                optimizer.apply_gradients([(step.gradient, step.weight) for step in own])
+
+
+def check_optimizer(make: MakeOptimizer, key: str) -> None:
+    """Lets an optimiser take two steps in a graph.
+
+    Args:
+        make: Makes it.
+        key: Of the configuration, for messages.
+
+    Raises:
+        ConfigError: It cannot be stepped, its rate cannot be set, or weights become no numbers.
+    """
+    weights = [keras.Variable(np.ones((3, 2), np.float32)), keras.Variable(np.ones(4, np.float32))]
+    try:
+        place = f"{key}: {type(make()).__module__}:{type(make()).__qualname__}"
+        groups = OptimizerGroups([Group(weights, lambda step: tf.constant(0.01))], make=make)
+        step = tf.function(groups.apply, autograph=False)
+        for _ in range(2):
+            step([tf.ones([3, 2]), tf.ones([4])])
+    except ConfigError:
+        raise
+    except Exception as error:  # somebody else's code raises whatever it raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{key}: the optimiser cannot take a step: {reason}") from error
+    for weight in weights:
+        value = keras.ops.convert_to_numpy(weight)
+        if not np.isfinite(value).all() or (value == 1).all():
+            raise ConfigError(
+                f"{place}: wanted every weight moved to a finite value, got {value.flat[0]} from 1."
+            )
+
+
 def without_smallest(values: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
     """Sets the share of numbers that are smallest in absolute value, rounded down, to zero."""
     sizes = tf.reshape(tf.abs(values), [-1])
@@ -247,28 +300,6 @@ def without_smallest(values: tf.Tensor, share: tf.Tensor) -> tf.Tensor:
         tf.ones_like(sizes), order[:count, None], tf.zeros([count], sizes.dtype)
     )
     return values * tf.reshape(is_kept, tf.shape(values))
-
-
-class _LossScaler:
-    """Halves the scale after an overflow, doubles it after 2,000 steps without.
-
-    Source: Micikevicius et al., Mixed Precision Training (2018), section 3.2; numbers as in Keras.
-    """
-
-    def __init__(self) -> None:
-        self.factor = _state(np.float32(_FIRST_SCALE), "loss_scale")
-        self._good_steps = _state(np.int64(0), "good_steps")
-        self.variables = [self.factor, self._good_steps]
-
-    def scale(self, loss: tf.Tensor) -> tf.Tensor:
-        return loss * tf.cast(self.factor.value, loss.dtype)
-
-    def adjust(self, is_finite: tf.Tensor) -> None:
-        good = tf.where(is_finite, self._good_steps.value + 1, 0)
-        is_raised = good >= _STEPS_PER_RAISE
-        change = tf.where(is_finite, tf.where(is_raised, 2.0, 1.0), 0.5)
-        self.factor.assign(tf.maximum(self.factor.value * change, 1.0))
-        self._good_steps.assign(tf.where(is_raised, tf.zeros_like(good), good))
 
 
 def _state(value: np.generic | np.ndarray, name: str) -> keras.Variable:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -58,12 +59,7 @@ def pretrain(
     rounds = -(-config.steps // span) if len(tokens) else 0
     if not rounds:
         return History()
-    head = keras_nlp.layers.MaskedLMHead(
-        vocabulary_size=backbone.vocabulary_size,
-        token_embedding=backbone.token_embedding,
-        intermediate_activation="gelu",
-    )
-    head.build((None, None, backbone.hidden_dim))
+    head = _new_head(backbone)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, rounds * span, warmup_target=config.learning_rate, warmup_steps=rounds * span // 10
     )
@@ -71,24 +67,7 @@ def pretrain(
     weights = [*backbone.trainable_variables, *_own_variables(head, backbone)]
     optimizer.build(weights)
 
-    encode = _build_encode(backbone)
-
-    def guess(token_ids: tf.Tensor, mask_seed: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
-        changed, is_hidden = mask_tokens(
-            token_ids,
-            mask_seed,
-            mask_rate=config.mask_rate,
-            mask_token_id=mask_token_id,
-            num_special=num_special,
-            vocabulary_size=backbone.vocabulary_size,
-        )
-        vectors, answers = _encode_hidden(encode, token_ids, changed, is_hidden, training)
-        every = tf.range(tf.size(answers))[None]
-        logits = tf.cast(head(vectors[None], every)[0], tf.float32)  # [m, vocabulary]
-        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)
-        hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == answers, tf.float32)
-        return {"loss": _mean(losses), "accuracy": _mean(hits)}
-
+    guess = _build_guess(backbone, head, mask_token_id, num_special, config.mask_rate)
     # One graph for all widths: a run that resumes must not trace another, which rounds differently.
     signature = (tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([2], tf.int32))
 
@@ -109,27 +88,41 @@ def pretrain(
         batch = tf.constant(held_out), tf.constant([seed, _HELD_OUT_STREAM], tf.int32)
         return {f"heldout_{name}": float(value) for name, value in measure(batch).items()}
 
-    def batches(number: int, first_step: int) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-        rng = np.random.default_rng([seed, number])
-        size = min(config.batch_size, len(tokens))
-        for position in range(span):
-            chosen = rng.choice(len(tokens), size, replace=False)
-            if position < first_step:
-                continue  # drawn all the same, for the draws that follow
-            mask_seed = tf.constant([seed, number * span + position], tf.int32)
-            yield tf.constant(tokens[chosen]), mask_seed
-
     run = Run(
         name="masked-LM pre-training",
         rounds=rounds,
         steps_per_round=span,
-        batches=batches,
+        batches=partial(_batches, tokens, config.batch_size, span, seed),
         step=step,
         variables=[*backbone.variables, *_own_variables(head, backbone), *optimizer.variables],
         weights=backbone.variables,
         validate=validate if len(held_out) else None,
     )
     return fit(run, checkpoint_folder, checkpoint_seconds)
+
+
+def _new_head(backbone: keras_nlp.models.BertBackbone) -> keras_nlp.layers.MaskedLMHead:
+    head = keras_nlp.layers.MaskedLMHead(
+        vocabulary_size=backbone.vocabulary_size,
+        token_embedding=backbone.token_embedding,
+        intermediate_activation="gelu",
+    )
+    head.build((None, None, backbone.hidden_dim))
+    return head
+
+
+def _batches(
+    tokens: np.ndarray, batch_size: int, span: int, seed: int, number: int, first_step: int
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    """Yields the texts of a span of steps, from a step on, each batch with its seed."""
+    rng = np.random.default_rng([seed, number])
+    size = min(batch_size, len(tokens))
+    for position in range(span):
+        chosen = rng.choice(len(tokens), size, replace=False)
+        if position < first_step:
+            continue  # drawn all the same, for the draws that follow
+        mask_seed = tf.constant([seed, number * span + position], tf.int32)
+        yield tf.constant(tokens[chosen]), mask_seed
 
 
 def _hold_out(tokens: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
@@ -157,6 +150,35 @@ def _build_encode(backbone: keras_nlp.models.BertBackbone) -> Callable[..., tf.T
         return backbone(inputs, training=training)["sequence_output"]
 
     return encode
+
+
+def _build_guess(
+    backbone: keras_nlp.models.BertBackbone,
+    head: keras_nlp.layers.MaskedLMHead,
+    mask_token_id: int,
+    num_special: int,
+    mask_rate: float,
+) -> Callable[..., dict[str, tf.Tensor]]:
+    """Returns what hides tokens, guesses them, and measures how well."""
+    encode = _build_encode(backbone)
+
+    def guess(token_ids: tf.Tensor, mask_seed: tf.Tensor, training: bool) -> dict[str, tf.Tensor]:
+        changed, is_hidden = mask_tokens(
+            token_ids,
+            mask_seed,
+            mask_rate=mask_rate,
+            mask_token_id=mask_token_id,
+            num_special=num_special,
+            vocabulary_size=backbone.vocabulary_size,
+        )
+        vectors, answers = _encode_hidden(encode, token_ids, changed, is_hidden, training)
+        every = tf.range(tf.size(answers))[None]
+        logits = tf.cast(head(vectors[None], every)[0], tf.float32)  # [m, vocabulary]
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(answers, logits)
+        hits = tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32) == answers, tf.float32)
+        return {"loss": _mean(losses), "accuracy": _mean(hits)}
+
+    return guess
 
 
 def _encode_hidden(

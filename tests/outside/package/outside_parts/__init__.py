@@ -1,0 +1,1 @@
+"""One part of each kind that a configuration can name, as another team would bring them."""
