@@ -49,14 +49,14 @@ def states(folder: Path, until: str, *overrides: str) -> dict[str, str]:
 
 
 def test_run_stopped_by_its_health_goes_on_from_its_weights(tmp_path: Path, capsys):
-    before = dict.fromkeys(("prepare", "vocabulary", "tokens", "pretraining"), "done")
+    before = dict.fromkeys(("prepare", "vocabulary", "tokens", "candidates", "pretraining"), "done")
     stopped = {"health": "retrieval: the finished model is not sound."}
-    assert states(tmp_path, "candidates") == {**before, "retrieval": "done", **stopped}
+    assert states(tmp_path, "ranking") == {**before, "retrieval": "done", **stopped}
     trained = dict.fromkeys((*before, "retrieval"), "unchanged")
-    assert states(tmp_path, "candidates") == {**trained, **stopped}  # it is not forgotten
+    assert states(tmp_path, "ranking") == {**trained, **stopped}  # it is not forgotten
     capsys.readouterr()
 
-    later = ("candidates", "ranking", "order", "index", "evaluation")
+    later = ("ranking", "order", "index", "evaluation")
     warned = states(tmp_path, "evaluation", "run.health_alarm=warn")
     assert warned == {**trained, **dict.fromkeys(later, "done")}
     assert "has collapsed" in capsys.readouterr().out
