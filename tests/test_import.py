@@ -15,6 +15,7 @@ FLOORS: list[set[str]] = [
     {"tfrec", "schema", "errors"},  # `tfrec` itself: the version, and names loaded on demand
     {
         "environment",
+        "log",
         "progress",
         "files",
         "layer_trial",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import ArtefactError, ConfigError, did_you_mean
 from tfrec.files import read_json
+from tfrec.log import record, tell
 from tfrec.pipeline.models import load_recommender
 from tfrec.pipeline.run import INDEX, Run
 from tfrec.pipeline.stage import Stage, StageRunner
@@ -46,7 +48,8 @@ class Pipeline:
 
     Args:
         config: The run.
-        announce: Called with a line for people as stages start and end.
+        announce: Called with a line for people as stages start and end; by default it goes to the
+            logger ``tfrec``, and so to ``run.log``.
         tables: For the source `tables`: data frames (pandas, polars or pyarrow) by name: events
             and, as declared, items, users and relations.
         donors: Folders of other runs, from which stages that would be the same are taken over.
@@ -61,7 +64,7 @@ class Pipeline:
     def __init__(
         self,
         config: Config,
-        announce: Callable[[str], None] = print,
+        announce: Callable[[str], None] = tell,
         tables: Mapping[str, Any] | None = None,
         donors: Sequence[Path] = (),
     ) -> None:
@@ -87,15 +90,17 @@ class Pipeline:
             for stage in list(self._stages.values())[: names.index(last) + 1]
             if isinstance(stage, Retrieval) and self.config.run.strategy == "multi_worker"
         ]
-        for stage in shared:
-            if not self._runner.is_published(stage.name):
-                self._announce(f"{stage.name}: waiting for all workers of TF_CONFIG")
-                stage.meet_workers()
-        if not self.works_along:
-            self._runner.run(last)
-            return
-        for stage in shared:
-            self._runner.work_along(stage.name)
+        # Of several workers the chief alone writes the files of the run, its log among them.
+        with nullcontext() if self.works_along else record(self.artefacts.log):
+            for stage in shared:
+                if not self._runner.is_published(stage.name):
+                    self._announce(f"{stage.name}: waiting for all workers of TF_CONFIG")
+                    stage.meet_workers()
+            if not self.works_along:
+                self._runner.run(last)
+                return
+            for stage in shared:
+                self._runner.work_along(stage.name)
 
     @property
     def works_along(self) -> bool:

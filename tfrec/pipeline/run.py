@@ -46,6 +46,7 @@ _SOURCES, _ORDER = "sources.npz", "order.json"
 _REPORT, _PAGE = "report.json", "report.md"
 _SAMPLE, _VERSIONS = "sample.json", "version.json"
 _INDEX_REPORT, _CHANGES = "index.json", "changes.json"
+_LOG = "run.log"
 
 
 class Run:
@@ -115,6 +116,11 @@ class Run:
                 "declare; add it to `needs`."
             )
         return self.folder.joinpath(stage, *names)
+
+    @property
+    def log(self) -> Path:
+        """What the run said, over all its restarts."""
+        return self.folder / _LOG
 
     @property
     def search_towers(self) -> str:
