@@ -29,10 +29,14 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do \
 
 OVERRIDES = $(if $(DATA),--set "data.path=$$DATA") $(foreach pair,$(SET),--set '$(pair)') $(ARGS)
 
-.PHONY: help install validate train evaluate export recommend notebooks test lint format types clean distclean
+.PHONY: help install validate train evaluate export recommend notebooks test test-quick coverage lint format types clean distclean
+
+# Tests without a training: formulas, features, index, tables and configuration.
+QUICK := -m "not slow" $(addprefix tests/,candidates data/parsing data/reading docs features index losses metrics \
+	test_config.py test_config_view.py test_import.py test_log.py test_registry.py test_spelling.py)
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile
 	@echo
 	@echo '  CONFIG=configs/shop.yaml   the system to work on (validate, train, evaluate, export)'
 	@echo '  DATA=path                  your data in place of what the config names'
@@ -68,9 +72,16 @@ notebooks: $(READY) ## execute the notebooks; the results go to build/notebooks/
 test: $(READY) ## run the tests in two processes; ARGS="-k index" runs some of them
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
-lint: $(READY) ## check style and format
+test-quick: $(READY) ## run the tests that train nothing, in two minutes
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile $(QUICK) $(ARGS)
+
+coverage: $(READY) ## measure which lines the quick tests run; fails below the floor in setup.cfg
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile --cov --cov-report term:skip-covered $(QUICK) $(ARGS)
+
+lint: $(READY) ## check style, format and spelling
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/codespell
 
 format: $(READY) ## put style and format right
 	@$(BIN)/ruff check --fix --exit-zero .

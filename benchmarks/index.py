@@ -33,8 +33,8 @@ import numpy as np
 import tensorflow as tf
 from sklearn.neighbors import NearestNeighbors
 
+from tfrec.index import ExactIndex, ItemIndex
 from tfrec.index.allowed import search_allowed
-from tfrec.index.exact import ExactIndex, ItemIndex
 from tfrec.index.portable import PortableIndex
 from tfrec.index.scann import ScannIndex
 

@@ -164,7 +164,7 @@ def test_prepare_writes_the_prepared_tables_and_stops(
     assert "Split: time" in text
     assert text.splitlines()[-1] == f"Prepared: {folder}/runs/mine/prepare"
     stages = [path.name for path in (folder / "runs" / "mine").iterdir()]
-    assert sorted(name for name in stages if not name.startswith(".")) == ["prepare"]
+    assert sorted(name for name in stages if not name.startswith(".")) == ["prepare", "run.log"]
     assert run(monkeypatch, "prepare", folder / "mine.yaml") == 0
     assert "prepare: unchanged" in capsys.readouterr().out
 

@@ -15,6 +15,7 @@ FLOORS: list[set[str]] = [
     {"tfrec", "schema", "errors"},  # `tfrec` itself: the version, and names loaded on demand
     {
         "environment",
+        "log",
         "progress",
         "files",
         "layer_trial",
@@ -44,8 +45,8 @@ FLOOR_OF = {name: number for number, floor in enumerate(FLOORS) for name in floo
 # Arrays in, arrays out: all they may know of tfrec.
 GROUND = {
     "losses": set(),
-    "metrics": set(),
-    "index": {"errors", "schema"},
+    "metrics": {"errors"},
+    "index": {"errors", "files", "registry", "schema"},
     "serving": {"errors", "schema", "index"},
 }
 

@@ -10,12 +10,18 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib import metadata
 
 from tfrec.errors import InstallationError
 
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
+_OTHERS = (
+    r"(absl|google|implicit|keras|keras_hub|keras_nlp|lightgbm|matplotlib|sklearn|tensorboard"
+    r"|tensorflow|tensorflow_\w+|tf_keras)(\..*)?$"
+)
+"""Modules whose warnings say nothing that the user of a command could mend."""
 
 
 def prepare() -> None:
@@ -32,6 +38,17 @@ def prepare() -> None:
     os.environ.setdefault(_LEGACY_KERAS, "1")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def quiet() -> None:
+    """Has other people's code start and run without its notes, unless the user asked for them.
+
+    For the commands, before TensorFlow is imported: `prepare` has silenced what TensorFlow itself
+    says (oneDNN, CPU features, CUDA that is not there); this is gRPC and Python's warnings.
+    """
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
+    if not sys.warnoptions:  # neither -W nor PYTHONWARNINGS
+        warnings.filterwarnings("ignore", module=_OTHERS)
 
 
 def start_tensorflow(seed: int) -> None:

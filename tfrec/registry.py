@@ -11,7 +11,7 @@ import hashlib
 import importlib
 import importlib.util
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
@@ -104,8 +104,18 @@ class Door:
         Raises:
             ConfigError: As `load`; or an option is unknown, missing or refused.
         """
-        part = self.load(kind, key)
-        parameters = inspect.signature(part).parameters.values()
+        return self.call(self.load(kind, key), kind, key, options, **given)
+
+    def call(
+        self,
+        make: Callable[..., Any],
+        kind: str,
+        key: str,
+        options: Mapping[str, Any],
+        **given: Any,
+    ) -> Any:
+        """Calls what makes a part, the class or a method of it; see `make`."""
+        parameters = inspect.signature(make).parameters.values()
         named = {
             p.name: p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
         }
@@ -120,7 +130,7 @@ class Door:
             if named[name].default is inspect.Parameter.empty and name not in options:
                 raise ConfigError(f"{key}: {kind}: the option {name!r} is missing.")
         try:
-            return part(**given, **options)
+            return make(**given, **options)
         except (TypeError, ValueError) as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise ConfigError(f"{key}: {kind}: {reason}") from error
@@ -142,6 +152,29 @@ class Door:
         return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
 
 
+CANDIDATE_SOURCES = Door(
+    "candidate source",
+    "tfrec.candidates.source:CandidateSource",
+    {
+        "two_tower": "tfrec.candidates.source:TwoTower",
+        "item_knn": "tfrec.candidates.tables:ItemKnn",
+        "ease": "tfrec.candidates.tables:Ease",
+        "content": "tfrec.candidates.tables:Content",
+        "search": "tfrec.candidates.tables:Search",
+        "popularity": "tfrec.candidates.tables:Popularity",
+        "recent_popularity": "tfrec.candidates.tables:RecentPopularity",
+    },
+)
+INDEXES = Door(
+    "index",
+    "tfrec.index.item_index:ItemIndex",
+    {
+        "scann": "tfrec.index.scann:ScannIndex",
+        "portable": "tfrec.index.portable:PortableIndex",
+        "exact": "tfrec.index.exact:ExactIndex",
+    },
+)
+METRICS = Door("metric", "tfrec.metrics.request_metric:RequestMetric")
 STAGES = Door("stage", "tfrec.pipeline.stage:Stage")
 
 

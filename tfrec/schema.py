@@ -73,7 +73,6 @@ class Batch:
     NEGATIVES: Final = "negatives"
     KNOWN_ROW: Final = "known_row"
     KNOWN_ITEM: Final = "known_item"
-    STEP: Final = "step"
 
 
 class Tensors:

@@ -1,8 +1,13 @@
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.candidates.sources import CandidateSources, best_allowed, not_among, sum_by_item
+from tfrec.candidates.build import loaded_sources
+from tfrec.candidates.lists import best_allowed, sum_by_item
+from tfrec.candidates.source import Asked, IsAllowed
+from tfrec.candidates.sources import CandidateSources
 from tfrec.candidates.tables import CandidateTable
 from tfrec.config import Candidates
 
@@ -34,7 +39,21 @@ def make_sources(num_candidates: int = 6, constant: float = 10.0) -> CandidateSo
             "rank_constant": constant,
         }
     )
-    return CandidateSources(TABLES, config, num_candidates)
+    arrays = {name: asdict(table) for name, table in TABLES.items()}
+    return loaded_sources(config, arrays, num_candidates)
+
+
+def not_among(seen: tf.Tensor) -> IsAllowed:
+    return lambda items: ~tf.reduce_any(items[:, :, None] == seen[:, None, :], axis=-1)
+
+
+def ask(recent: tf.Tensor, query: tf.Tensor, seen: tf.Tensor) -> Asked:
+    """Requests for which the towers find the items 1, 2, ..."""
+
+    def nearest(k: int) -> tf.Tensor:
+        return tf.repeat(tf.range(1, k + 1)[None], tf.shape(recent)[0], axis=0)
+
+    return Asked(recent, query, not_among(seen), nearest)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,11 +82,12 @@ def test_sources_propose_the_unseen_items_with_the_largest_sums(seed: int):
     seen = np.concatenate([recent, draw.integers(0, NUM_ITEMS + 1, (4, 2))], 1).astype(np.int32)
     sources = make_sources()
     compiled = tf.function(
-        lambda recent, query, seen: sources.propose(recent, query, not_among(seen)),
+        lambda recent, query, seen: sources.propose(ask(recent, query, seen)),
         autograph=False,
     )
     found = compiled(tf.constant(recent), tf.constant(query), tf.constant(seen))
-    assert list(found) == list(TABLES)
+    assert list(found) == list(WEIGHTS)
+    assert found["two_tower"].numpy().tolist() == [list(range(1, 7))] * 4
     for name, keys in {
         "item_knn": recent,
         "search": query,
@@ -88,7 +108,7 @@ def test_sources_propose_the_unseen_items_with_the_largest_sums(seed: int):
 
 def test_nothing_known_of_a_request_leaves_what_is_the_same_for_all():
     nothing = tf.zeros([2, 0], tf.int32)
-    found = make_sources().propose(nothing, nothing, not_among(nothing))
+    found = make_sources().propose(ask(nothing, nothing, nothing))
     assert not found["item_knn"].numpy().any()
     assert not found["search"].numpy().any()
     assert found["popularity"].shape == (2, 3)

@@ -5,13 +5,8 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tfrec.candidates.tables import (
-    load_tables,
-    save_tables,
-    text_neighbours,
-    token_weights,
-    top_of_rows,
-)
+from tfrec.candidates.build import load_arrays, save_arrays
+from tfrec.candidates.tables import text_neighbours, token_weights, top_of_rows
 
 
 def random_tokens(seed: int, texts: int = 30, tokens: int = 20) -> np.ndarray:
@@ -64,12 +59,12 @@ def test_of_each_row_the_largest_positive_entries_stay_and_ties_go_to_the_lower_
     assert table.weights.tolist() == [[2, 2], [0, 0], [3, 0], [5, 5]]
 
 
-def test_tables_come_back_as_they_were_saved(tmp_path: Path):
-    tables = {"one": top_of_rows(sparse.csr_matrix(np.eye(4, dtype=np.float32)), 3)}
-    save_tables(tmp_path / "tables.npz", tables)
-    found = load_tables(tmp_path / "tables.npz")
+def test_arrays_of_sources_come_back_as_they_were_saved(tmp_path: Path):
+    arrays = {"one": {"items": np.eye(4, dtype=np.int32), "weights": np.ones(3, np.float32)}}
+    save_arrays(tmp_path / "tables.npz", arrays)
+    found = load_arrays(tmp_path / "tables.npz")
     assert list(found) == ["one"]
-    np.testing.assert_array_equal(found["one"].items, tables["one"].items)
-    np.testing.assert_array_equal(found["one"].weights, tables["one"].weights)
-    save_tables(tmp_path / "tables.npz", {})
-    assert load_tables(tmp_path / "tables.npz") == {}
+    for name, values in arrays["one"].items():
+        np.testing.assert_array_equal(found["one"][name], values)
+    save_arrays(tmp_path / "tables.npz", {"nothing is kept": {}})
+    assert load_arrays(tmp_path / "tables.npz") == {}

@@ -13,6 +13,7 @@ from pydantic.fields import FieldInfo
 
 from tfrec.config import Config, ExtraStage, Feature, Step, TableFile, load_config
 from tfrec.config.base import PartSection
+from tfrec.config.models import Metric
 from tfrec.config.retrieval import OwnPart
 from tfrec.registry import FEATURE_TYPES
 
@@ -29,6 +30,7 @@ SHARED: dict[type[BaseModel], tuple[str, str]] = {
     Step: ("<step>", "steps"),
     Feature: ("<feature>", "features"),
     ExtraStage: ("<stage>", "stages"),
+    Metric: ("<metric>", "metrics"),
     OwnPart: ("<tower_part>", "tower parts"),
 }
 

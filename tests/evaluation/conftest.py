@@ -40,7 +40,9 @@ def prepare_log(tmp_path: Path) -> Prepare:
     def run(seed: int = 0, evaluation: dict[str, Any] | None = None, **data: Any):
         events = pl.DataFrame(make_events(seed))
         items = pl.DataFrame({"item_id": [f"i{n}" for n in range(41)]}).with_columns(
-            title=pl.Series([f"{WORDS[n % 7]} {WORDS[n % 5]}" for n in range(41)])
+            title=pl.Series([f"{WORDS[n % 7]} {WORDS[n % 5]}" for n in range(41)]),
+            brand=pl.Series([f"b{n % 4}" for n in range(41)]),
+            in_stock=pl.Series([float(n % 5 != 3) for n in range(41)]),
         )
         declared = {
             "source": "tables",
@@ -49,7 +51,12 @@ def prepare_log(tmp_path: Path) -> Prepare:
             "items": {"title": "title", "text": ["title"]},
             **data,
         }
-        tree = {"name": "x", "data": declared, "evaluation": {"k": [3, 10]} | (evaluation or {})}
+        tree = {
+            "name": "x",
+            "retrieval": {"embedding_dim": 8},
+            "data": declared,
+            "evaluation": {"k": [3, 10]} | (evaluation or {}),
+        }
         config = parse_config(tree)
         raw = RawTables(
             lambda: iter([RawBatch(events, "events.csv", np.arange(1, events.height + 1))]),

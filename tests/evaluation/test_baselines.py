@@ -4,7 +4,7 @@ from scipy import sparse
 
 from tfrec.candidates.neighbours import recent_counts
 from tfrec.evaluation.baselines import Choices, build_baselines, ials_factors, read_choices
-from tfrec.evaluation.retrieval import read_requests
+from tfrec.evaluation.requests import read_requests
 
 # What baselines learn from
 

@@ -5,24 +5,20 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import tensorflow as tf
+from small_lists import SmallRecommender, draw_embeddings
 
-from tfrec.candidates.order import given_order
-from tfrec.candidates.sources import CandidateSources
-from tfrec.config import Candidates, Config
+from tfrec.config import Config, Filters
 from tfrec.data.dataset import PreparedData
-from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval, read_requests
+from tfrec.evaluation.requests import read_requests
+from tfrec.evaluation.retrieval import TwoStages, evaluate_retrieval
+from tfrec.evaluation.tables import markdown_table
 from tfrec.evaluation.two_stages import rank_candidates
+from tfrec.export.replay import raw_requests
+from tfrec.index.item_index import ItemIndex, filled
 from tfrec.inference.embeddings import Embeddings
-from tfrec.inputs.ranked_rows import RankedRows
-from tfrec.training.candidate_lists import CandidateLists
-
-
-def draw_embeddings(data: PreparedData, seed: int = 0) -> Embeddings:
-    draw = np.random.default_rng(seed)
-    items = draw.normal(size=(data.num_items + 1, 8)).astype(np.float32)
-    items[0] = 0
-    requests = draw.normal(size=(data.contexts.height, 8)).astype(np.float32)
-    return Embeddings(items, requests)
+from tfrec.metrics.request_metric import RequestMetric
+from tfrec.recommender.prepared_requests import PreparedRequests
 
 
 class Truth:
@@ -43,27 +39,10 @@ class Truth:
         return clicks
 
 
-class FakeScorer:
-    """A ranking model that likes items with a high index."""
-
-    def __init__(self, sign: float = 1.0) -> None:
-        self.sign = sign
-
-    def click_order(self, rows: RankedRows) -> np.ndarray:
-        return self.sign * rows.item_index.astype(np.float32)
-
-
-def two_stages(data: PreparedData, config: Config, scorer: FakeScorer) -> TwoStages:
+def two_stages(data: PreparedData, config: Config) -> TwoStages:
     """Candidates of the towers alone, sorted by log-odds + 1.5 * score."""
-    lists = CandidateLists(
-        data,
-        draw_embeddings(data),
-        CandidateSources({}, Candidates(), min(config.index.candidates, data.num_items)),
-        lambda texts: texts,
-        scorer,
-        remove_seen=config.evaluation.remove_seen,
-    )
-    return TwoStages(lists, given_order(lists.names, 1.5))
+    small = SmallRecommender(data, config)
+    return TwoStages(small.lists(), small.lists(is_exported=True))
 
 
 def loop(data: PreparedData, embeddings: Embeddings, k: int, remove_seen: bool) -> dict:
@@ -110,14 +89,15 @@ def test_ours_agrees_with_a_loop_over_requests(prepare_log, seed: int, remove_se
 def measured(prepare_log) -> tuple[PreparedData, Config, Any]:
     data, config = prepare_log(evaluation={"bootstrap": 200})
     report, _ = evaluate_retrieval(
-        data, draw_embeddings(data), Truth(data), config, two_stages(data, config, FakeScorer())
+        data, draw_embeddings(data), Truth(data), config, two_stages(data, config)
     )
     return data, config, report
 
 
 def test_report_measures_every_model_in_every_part(measured):
     _, _, report = measured
-    names = ["ours", "ours, re-ranked", "popularity", "recent_popularity", "item_knn", "ease"]
+    names = ["ours", "ours, re-ranked", "ours, as exported", "popularity", "recent_popularity"]
+    names += ["item_knn", "ease"]
     names += ["ials", "content", "random", "oracle"]
     assert list(report.targets) == list(report.requests) == list(report.lists) == names
     assert list(report.intervals["targets"]) == list(report.intervals["requests"]) == names
@@ -164,7 +144,7 @@ def test_slices_of_users_make_up_the_whole(measured):
 def test_report_is_the_same_each_time(measured):
     data, config, report = measured
     again, _ = evaluate_retrieval(
-        data, draw_embeddings(data), Truth(data), config, two_stages(data, config, FakeScorer())
+        data, draw_embeddings(data), Truth(data), config, two_stages(data, config)
     )
     assert again == report
 
@@ -206,7 +186,7 @@ def test_split_without_targets_has_no_numbers(prepare_log):
         data, examples=data.examples.with_columns(is_target=pl.lit(False))
     )
     report, _ = evaluate_retrieval(
-        nothing, draw_embeddings(data), None, config, two_stages(data, config, FakeScorer())
+        nothing, draw_embeddings(data), None, config, two_stages(data, config)
     )
     assert report.targets["ours"]["targets"] == 0
     assert math.isnan(report.targets["ours"]["recall_at_3"])
@@ -214,45 +194,179 @@ def test_split_without_targets_has_no_numbers(prepare_log):
     assert report.intervals == report.slices == {}
 
 
-# Two stages
+class AllFound(RequestMetric):
+    """Whether all targets are found."""
+
+    name = "all_found"
+
+    def measure(self, ranks, k):
+        return float(ranks[-1] <= k)
 
 
-def rank_both(data: PreparedData, config: Config, scorer: FakeScorer) -> tuple[Any, Any]:
-    tests, stages = read_requests(data, config), two_stages(data, config, scorer)
+def test_metric_of_somebody_else_is_a_column_beside_ours(prepare_log):
+    own = {"metrics": [{"kind": f"{__name__}:AllFound"}]}
+    data, config = prepare_log(evaluation=own)
+    report, ranked = evaluate_retrieval(data, draw_embeddings(data), None, config)
+    tests = ranked.tests
+    for model, ranks in ranked.ranks.items():
+        for k in (3, 10):
+            found = [max(ranks[tests.request == n]) <= k for n in range(len(tests.contexts))]
+            assert report.requests[model][f"all_found_at_{k}"] == pytest.approx(np.mean(found))
+    low, high = report.intervals["requests"]["ours"]["all_found_at_3"]
+    assert low <= report.requests["ours"]["all_found_at_3"] <= high
+    heads = markdown_table(report.requests)[0]
+    assert "| all_found_at_3 |" in heads
+
+
+# The whole recommender
+
+
+class EvenRows(ItemIndex):
+    """An approximate index: it finds only every other row."""
+
+    def __init__(self, tensors, num_items, parameters):
+        super().__init__(num_items, parameters)
+        self._rows = tf.Variable(tensors[0], trainable=False)
+
+    @classmethod
+    def build(cls, embeddings, k, precision="float32"):
+        return cls([embeddings[::2]], len(embeddings), {})
+
+    def tensors(self):
+        return [self._rows.numpy()]
+
+    def search(self, queries, k):
+        k = tf.minimum(k, self.num_items)
+        scores = tf.linalg.matmul(queries, self._rows, transpose_b=True)
+        best = tf.math.top_k(scores, tf.minimum(k, tf.shape(self._rows)[0]))
+        return filled(2 * best.indices, best.values, k)
+
+
+def in_plain_python(
+    small: SmallRecommender, context: int, *, filters: Filters, rows: int = 1, k: int = 0
+) -> list[int]:
+    """What a request is answered with, best first, by the definitions; `rows`: every how manieth
+    row of the catalogue the index finds."""
+    data, items = small.data, small.data.items
+    scores = small.embeddings.items @ small.embeddings.requests[context]
+    log_odds = small.log_odds(context)
+    seen = set(data.seen_pairs(np.array([context]))[1].tolist())
+
+    def is_left(item: int) -> bool:
+        is_available = all(items[name][item - 1] != 0 for name in filters.available)
+        return item not in seen and is_available
+
+    every = [item for item in range(1, data.num_items + 1) if is_left(item)]
+    found = [item for item in every if (item - 1) % rows == 0]
+    number = small.config.index.candidates
+    # An index that finds too few is helped out by scoring everything.
+    found = found if len(found) >= number else every
+    candidates = sorted(found, key=lambda item: -scores[item])[:number]
+
+    def within_caps(ordered: list[int]) -> list[int]:
+        taken: dict[tuple[str, str], int] = {}
+        kept = []
+        for item in ordered:
+            values = [(name, items[name][item - 1]) for name in filters.caps]
+            if all(taken.get(value, 0) < filters.caps[value[0]] for value in values):
+                kept.append(item)
+                for value in values:
+                    taken[value] = taken.get(value, 0) + 1
+        return kept
+
+    if filters.caps and len(within_caps(candidates)) < k:  # filled up from the whole catalogue
+        by_score = within_caps(sorted(every, key=lambda item: -scores[item]))[:k]
+        candidates += [item for item in by_score if item not in candidates]
+    return within_caps(sorted(candidates, key=lambda item: -(log_odds[item] + 1.5 * scores[item])))
+
+
+DECLARED = {
+    "items": {
+        "title": "title",
+        "text": ["title"],
+        "features": {"brand": "category", "in_stock": "number"},
+    }
+}
+
+
+@pytest.mark.parametrize(
+    ("filters", "index", "is_changed"),
+    [
+        ({}, None, False),
+        ({"available": ["in_stock"]}, None, True),
+        ({"caps": {"brand": 1}}, None, True),
+        ({"available": ["in_stock"], "caps": {"brand": 2}}, None, True),
+        ({}, EvenRows, True),
+    ],
+    ids=["nothing", "available", "caps", "available and caps", "approximate index"],
+)
+def test_what_an_export_does_changes_the_exported_row_and_no_other(
+    prepare_log, filters: dict, index: type[ItemIndex] | None, is_changed: bool
+):
+    data, config = prepare_log(evaluation={"max_contexts": 12, "baselines": []}, **DECLARED)
+    config = config.model_copy(
+        update={
+            "index": config.index.model_copy(update={"candidates": 8}),
+            "export": config.export.model_copy(update={"k": 5}),
+            "filters": Filters.model_validate(filters),
+        }
+    )
+    small, tests = SmallRecommender(data, config), read_requests(data, config)
+    built = index.build(small.embeddings.items[1:], 8) if index else None
+    exact, exported = small.lists(), small.lists(is_exported=True, index=built)
+    report, ranked = evaluate_retrieval(
+        data, small.embeddings, None, config, TwoStages(exact, exported)
+    )
+    expected: dict[str, list[int]] = {"ours, re-ranked": [], "ours, as exported": []}
+    for row, context in enumerate(tests.contexts.tolist()):
+        lists = {
+            "ours, re-ranked": in_plain_python(small, context, filters=Filters()),
+            "ours, as exported": in_plain_python(
+                small, context, filters=config.filters, rows=2 if index else 1, k=5
+            ),
+        }
+        for item in tests.target[tests.request == row].tolist():
+            for name, listed in lists.items():
+                rank = 1 + listed.index(item) if item in listed else data.num_items
+                expected[name].append(rank)
+    for name, ranks in expected.items():
+        assert ranked.ranks[name].tolist() == ranks
+    assert (expected["ours, re-ranked"] != expected["ours, as exported"]) is is_changed
+    assert (report.lists["ours, re-ranked"] != report.lists["ours, as exported"]) is is_changed
+
+
+def test_ranker_without_numbers_does_not_look_good(prepare_log):
+    data, config = prepare_log()
+    small, tests = SmallRecommender(data, config), read_requests(data, config)
     _, ranked = rank_candidates(
-        stages.lists,
-        stages.order,
+        small.lists(weights=(math.nan, 1.5)),
         contexts=tests.contexts,
         request=tests.request,
         target=tests.target,
         num_items=data.num_items,
         k=4,
     )
-    return tests, ranked
-
-
-def test_two_stages_agree_with_a_loop_over_requests(prepare_log):
-    data, config = prepare_log()
-    config = config.model_copy(update={"index": config.index.model_copy(update={"candidates": 8})})
-    tests, ranked = rank_both(data, config, FakeScorer())
-    embeddings, weight = draw_embeddings(data), 1.5
-    missed = 0
-    for row, context in enumerate(tests.contexts.tolist()):
-        seen = set(data.seen_pairs(np.array([context]))[1].tolist())
-        scores = embeddings.items @ embeddings.requests[context]
-        left = [item for item in range(1, data.num_items + 1) if item not in seen]
-        candidates = sorted(left, key=lambda item: -scores[item])[:8]
-        order = sorted(candidates, key=lambda item: -(item + weight * scores[item]))
-        assert ranked.top[row].tolist() == (order + [0] * 4)[:4]
-        for item, rank in zip(
-            tests.target[tests.request == row], ranked.ranks[tests.request == row], strict=True
-        ):
-            missed += item not in order
-            assert rank == (1 + order.index(item) if item in order else data.num_items)
-    assert 0 < missed < len(tests.target)
-
-
-def test_ranker_without_numbers_does_not_look_good(prepare_log):
-    data, config = prepare_log()
-    _, ranked = rank_both(data, config, FakeScorer(sign=math.nan))
     assert ranked.ranks.mean() > data.num_items / 2
+
+
+def test_prepared_requests_are_decoded_as_raw_ones_are(prepare_log):
+    data, config = prepare_log(**DECLARED)
+    small, contexts = SmallRecommender(data, config), read_requests(data, config).contexts
+    raw = {
+        name: tf.constant(values, tf.string if values.dtype == object else None)
+        for name, values in raw_requests(data, config, contexts).items()
+    }
+    reader = small.recommender().reader
+    wanted = reader.decode(raw)
+    got = PreparedRequests(data, small.tables()).decode(contexts)
+    np.testing.assert_array_equal(got.user, wanted.user)
+    np.testing.assert_array_equal(got.recent, wanted.recent[:, -got.recent.shape[1] :])
+    assert not wanted.recent[:, : -got.recent.shape[1]].numpy().any()
+    width = wanted.text.shape[1]
+    np.testing.assert_array_equal(got.text[:, :width], wanted.text)
+    assert not got.text[:, width:].numpy().any()
+    assert got.features.keys() == wanted.features.keys()
+    for row, barred in enumerate(got.barred.items.numpy()):
+        assert set(wanted.barred.items[row].numpy()) <= {0, *barred}
+    embedded = [small.recommender().core.embed(request).embedding for request in (got, wanted)]
+    np.testing.assert_allclose(*embedded, atol=1e-5)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from tfrec.evaluation.ranking import Predictions, RankingReport
-from tfrec.evaluation.report import MODELS, shown_metrics, table_rows, write_report
-from tfrec.evaluation.retrieval import RetrievalReport
+from tfrec.evaluation.report import write_report
+from tfrec.evaluation.retrieval_report import RetrievalReport
+from tfrec.evaluation.tables import MODELS, shown_metrics, table_rows
 from tfrec.inputs.ranked_rows import pair_rows
 
 DECISIONS = (

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfrec.evaluation.retrieval import read_requests
+from tfrec.evaluation.requests import read_requests
 from tfrec.evaluation.slices import GROUPS, popularity_groups, target_slices
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfrec.config import History, Ranking
+from tfrec.config import Ranking
 from tfrec.export.signatures import Signature, TensorInfo, build_signatures
 from tfrec.features import Number, Vector
 from tfrec.models.ranking import RankingModel
@@ -22,14 +22,25 @@ FILTERS = {"exclude_item_ids": "string"}
 
 
 def signatures(
-    several_sources: bool = False, attributes: tuple[str, ...] = (), **history: bool
+    several_sources: bool = False,
+    attributes: tuple[str, ...] = (),
+    *,
+    event_kinds: bool = False,
+    time_gaps: bool = False,
+    is_unit: bool = True,
 ) -> dict[str, Signature]:
     """Returns the signatures of a recommender whose towers read histories in this way."""
 
     def answer(request: Any) -> Any:
         return request
 
-    retrieval = SimpleNamespace(embedding_dim=8, max_history=5, history=History(**history))
+    retrieval = SimpleNamespace(
+        embedding_dim=8,
+        max_history=5,
+        reads_event_kinds=event_kinds,
+        reads_time_gaps=time_gaps,
+        is_unit=is_unit,
+    )
     recommender: Any = SimpleNamespace(
         retrieval=retrieval,
         ranking=RankingModel([], [], Ranking(), num_items=3),
@@ -86,6 +97,17 @@ def test_neutral_number_is_nan_and_a_text_in_the_manifest():
     vector = TensorInfo("image", **asdict(Vector("image", size=3).signature()))
     assert vector.neutral_values(1).tolist() == [[0.0, 0.0, 0.0]]
     assert vector.to_dict()["neutral"] == 0.0
+
+
+def test_score_is_a_cosine_and_embeddings_have_length_1_only_if_towers_say_so():
+    for is_unit in (True, False):
+        found = signatures(is_unit=is_unit)
+        described = {name: signature.to_dict() for name, signature in found.items()}
+        for name in ("recommend", "retrieve", "rank", "search", "similar_items"):
+            meanings = {info["name"]: info["meaning"] for info in described[name]["outputs"]}
+            assert ("[-1, 1], the cosine" in meanings["score"]) is is_unit
+        for name in ("encode_user", "encode_item"):
+            assert (described[name]["outputs"][0]["meaning"] == "Of length 1.") is is_unit
 
 
 def test_answers_name_their_sources_only_if_there_are_several():

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
+from tfrec.metrics.diagnosis import HealthReport
 from tfrec.metrics.health import (
-    HealthReport,
     effective_rank,
     list_overlap,
     mean_cosine,

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from tfrec.metrics.impressions import impression_metrics
+from tfrec.metrics.impressions import impression_values
 from tfrec.metrics.ranking import ranking_metrics
 from tfrec.metrics.ranking_tally import METRICS, tally_requests
 
@@ -13,10 +13,15 @@ def draw_rows(seed: int, rows: int = 400, decimals: int = 2):
     return labels, probabilities, draw.integers(0, rows // 8, rows) * 3, draw.integers(1, 4, rows)
 
 
+def mean_of_known(values: np.ndarray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
 def measure_all(labels, probabilities, requests, weights=None) -> dict[str, float]:
-    lists = impression_metrics(labels, probabilities, requests)
+    lists = impression_values(labels, probabilities, requests)
     metrics = ranking_metrics(labels, probabilities, weights, requests) | {
-        name: lists[name] for name in ("mrr", "ndcg_at_5", "ndcg_at_10")
+        name: mean_of_known(lists[name]) for name in ("mrr", "ndcg_at_5", "ndcg_at_10")
     }
     return {name: metrics[name] for name in METRICS}
 

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 
 from tfrec.metrics.retrieval import (
-    mean_reciprocal_rank,
     ndcg_at_k,
     rank_requests,
     recall_at_k,
@@ -142,10 +141,6 @@ def test_ndcg_discounts_by_logarithm_of_rank():
     # 1 / log2(2) = 1; 1 / log2(4) = 1/2; 1 / log2(8) = 1/3; rank 8 lies outside.
     assert ndcg_at_k(ranks, 7) == pytest.approx((1 + 1 / 2 + 1 / 3) / 4)
     assert ndcg_at_k(ranks, 1) == pytest.approx(1 / 4)
-
-
-def test_mean_reciprocal_rank_by_hand():
-    assert mean_reciprocal_rank(np.array([1, 2, 4])) == pytest.approx((1 + 0.5 + 0.25) / 3)
 
 
 @pytest.mark.parametrize("seed", range(3))

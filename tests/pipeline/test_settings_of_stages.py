@@ -91,18 +91,16 @@ FIRST_STAGES = {
         ranking.calibration.method ranking.sparsity ranking.teacher
     """,
     "order": "ranking.retrieval_weight index.candidates",
-    "index": "index.kind index.min_recall index.precision export.portable",
+    "index": "index.kind index.options index.min_recall index.precision export.portable",
     "evaluation": """
         name evaluation.k evaluation.max_contexts evaluation.remove_seen evaluation.bootstrap
         evaluation.baselines evaluation.ranking_baselines evaluation.item_knn.neighbours
         evaluation.item_knn.shrinkage evaluation.ease.penalty evaluation.ease.max_items
         evaluation.ials.factors evaluation.ials.regularization evaluation.ials.alpha
-        evaluation.ials.iterations
+        evaluation.ials.iterations evaluation.metrics export.encoder export.k
+        filters.attributes filters.available filters.unsafe filters.caps
     """,
-    "export": """
-        filters.attributes filters.available filters.unsafe filters.caps export.folder export.k
-        export.encoder export.replay_rows
-    """,
+    "export": "export.folder export.replay_rows",
 }
 FIRST_STAGE = {key: stage for stage, keys in FIRST_STAGES.items() for key in keys.split()}
 

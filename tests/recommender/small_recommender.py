@@ -9,12 +9,13 @@ import polars as pl
 import tensorflow as tf
 
 from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
+from tfrec.candidates.source import TwoTower
 from tfrec.candidates.sources import CandidateSources
-from tfrec.config import Candidates, Feature, Filters, Missing, Ranking
+from tfrec.config import Feature, Filters, Missing, Ranking
 from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.encoders.tokenizer import train_vocabulary
 from tfrec.features import Category, Number, encode_frame, fit_features
-from tfrec.index import ExactIndex, ItemIndex
+from tfrec.index import ExactIndex, Searcher
 from tfrec.index.table import Precision
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
@@ -85,7 +86,7 @@ def make_recommender(
     order: ListOrder | None = None,
     filters: Filters | None = None,
     catalogue: Catalogue | None = None,
-    index: ItemIndex | None = None,
+    index: Searcher | None = None,
     in_int8: bool = False,
 ) -> Compiled:
     """Builds an untrained recommender whose every weight matters.
@@ -158,7 +159,7 @@ def make_recommender(
             vocabulary=vocabulary,
             max_item_tokens=16,
             max_query_tokens=8,
-            sources=sources or CandidateSources({}, Candidates(), num_candidates),
+            sources=sources or CandidateSources({"two_tower": TwoTower()}, num_candidates),
             order=order or ListOrder([CLICK_LOG_ODDS, SCORE], [1.0, SCORE_WEIGHT]),
             k=k,
             caps=filters.caps if filters else {},

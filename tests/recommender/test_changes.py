@@ -95,7 +95,7 @@ def changed(changes):
     catalogue = Catalogue(
         item_ids=ITEM_IDS,
         item_id_rows=recommender._item_id_rows.numpy(),
-        item_inputs={name: table.numpy() for name, table in recommender._item_inputs.items()},
+        item_inputs={name: table.numpy() for name, table in recommender.core._item_inputs.items()},
         user_ids=[],
         user_id_rows=np.zeros(1, np.int32),
         item_embeddings=np.concatenate([np.zeros((1, DIM), np.float32), embeddings]),

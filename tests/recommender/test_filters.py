@@ -15,8 +15,7 @@ from small_recommender import (
     make_request,
 )
 
-from tfrec.candidates.sources import CandidateSources
-from tfrec.candidates.tables import CandidateTable
+from tfrec.candidates.build import loaded_sources
 from tfrec.config import Candidates, Filters
 from tfrec.recommender.filters import place_among_equals
 
@@ -41,9 +40,12 @@ def free() -> Compiled:
 def filtered(request) -> Compiled:
     sources = None
     if request.param == "no towers among the sources":
-        few = CandidateTable(np.array([[3, 8, 9, 11]], np.int32), np.ones((1, 4), np.float32))
+        few = {
+            "items": np.array([[3, 8, 9, 11]], np.int32),
+            "weights": np.ones((1, 4), np.float32),
+        }
         config = Candidates.model_validate({"sources": {"popularity": {}}})
-        sources = CandidateSources({"popularity": few}, config, CANDIDATES)
+        sources = loaded_sources(config, {"popularity": few}, CANDIDATES)
     filters = NO_CAPS if request.param == "no caps" else FILTERS
     return make_recommender(filters=filters, sources=sources)
 

@@ -20,8 +20,8 @@ from small_recommender import (
     recommend,
 )
 
+from tfrec.candidates.build import loaded_sources
 from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
-from tfrec.candidates.sources import CandidateSources
 from tfrec.candidates.tables import CandidateTable
 from tfrec.config import Candidates, Feature, Ranking
 from tfrec.features import Category, encode_frame, fit_features
@@ -471,15 +471,15 @@ POPULAR = CandidateTable(np.array([[7, 3, 1, 9]]), np.array([[4.0, 3.0, 2.0, 1.0
 
 def make_fused(names: list[str], weights: list[float]) -> Compiled:
     tables = {"item_knn": NEIGHBOURS, "popularity": POPULAR}
-    tables = {
-        name: CandidateTable(tables[name].items.astype(np.int32), tables[name].weights)
+    arrays = {
+        name: {"items": tables[name].items.astype(np.int32), "weights": tables[name].weights}
         for name in names
         if name in tables
     }
     config = Candidates.model_validate({"sources": {name: {"count": 5} for name in names}})
     of_sources = names if len(names) > 1 else []
     order = ListOrder([CLICK_LOG_ODDS, SCORE, *of_sources], weights)
-    return make_recommender(sources=CandidateSources(tables, config, CANDIDATES), order=order)
+    return make_recommender(sources=loaded_sources(config, arrays, CANDIDATES), order=order)
 
 
 def test_answers_of_several_sources_are_what_they_propose_in_the_given_order():

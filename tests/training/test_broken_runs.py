@@ -18,7 +18,7 @@ from tfrec.data.reading.sources import read_source
 from tfrec.encoders.tokenizer import tokenize_texts, train_vocabulary
 from tfrec.inference.embedder import Embedder
 from tfrec.inputs.batches import InputTables
-from tfrec.metrics.health import Finding, Kind
+from tfrec.metrics.diagnosis import Finding, Kind
 from tfrec.training.health import HealthError, examine, sound_alarm
 from tfrec.training.retrieval import train_retrieval
 

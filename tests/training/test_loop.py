@@ -176,14 +176,14 @@ def test_observer_of_a_resumed_run_hears_where_it_goes_on(tmp_path, killed_at):
     assert diary.lines[:2] == [("start", 4, 1), ("round", 2, 0.1)]
 
 
-def test_described_rounds_are_printed(tmp_path, capfd):
+def test_described_rounds_are_told_in_the_log(tmp_path, caplog):
     def describe(measured: dict[str, float]) -> str | None:
         return None if measured["metric"] < 0.2 else f"metric {measured['metric']:.2f}"
 
     run = dataclasses.replace(make_counter_run([0.5, 0.1, 0.9], "metric"), describe=describe)
-    fit(run, tmp_path)
-    printed = capfd.readouterr().out.splitlines()
-    assert printed == ["counter epoch 1/3: metric 0.50", "counter epoch 3/3: metric 0.90"]
+    with caplog.at_level("INFO", "tfrec"):
+        fit(run, tmp_path)
+    assert caplog.messages == ["counter epoch 1/3: metric 0.50", "counter epoch 3/3: metric 0.90"]
 
 
 # Averaged weights

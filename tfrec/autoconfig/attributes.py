@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from tfrec.autoconfig import words
-from tfrec.autoconfig.columns import Column, as_float
+from tfrec.autoconfig.columns import PER_SECOND, Column, as_float
 from tfrec.autoconfig.page import Entry
 from tfrec.autoconfig.steps import sql_name, sql_text
 
@@ -21,7 +21,6 @@ _SEPARATORS = ("|", " > ", ";", ", ", ",")
 _MIN_SKEW = 2.0
 _FLAG = "0 and 1"
 _RARE = "hardly a value stands twice, like ids"
-_PER_SECOND = {"ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 @dataclass
@@ -155,8 +154,8 @@ def _guess_date(found: Attributes, column: Column) -> None:
         sql = f"STRPTIME({name}, {sql_text(column.time_format)})"
         why = f"dates of the form {column.known[0]!r}"
         found.computed.append(Entry(column.name, sql, why))
-    elif column.time_unit in _PER_SECOND:
-        sql = f"CAST({name} AS DOUBLE) / {_PER_SECOND[column.time_unit]}"
+    elif column.time_unit not in (None, "s"):
+        sql = f"CAST({name} AS DOUBLE) / {PER_SECOND[column.time_unit]}"
         found.computed.append(Entry(column.name, sql, "dates are read in seconds"))
     found.add(column.name, "date", "dates or times")
 

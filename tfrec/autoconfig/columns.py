@@ -19,7 +19,8 @@ from tfrec.features.cells import to_numbers, to_text
 Form = Literal["empty", "number", "boolean", "time", "text", "list", "other"]
 
 _LIKELY = 0.95
-_UNITS: tuple[Unit, ...] = ("s", "ms", "us", "ns")
+PER_SECOND: dict[Unit, int] = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
+"""How many of each unit of numbers that are times make a second."""
 # Numbers are times only where they are of our days: most others would be, too.
 _OUR_DAYS = datetime(1990, 1, 1), datetime(2040, 1, 1)
 _ALL_DAYS = datetime(1000, 1, 1), datetime(9999, 1, 1)
@@ -126,7 +127,7 @@ class Column:
         """The unit in which numbers are times of our days since 1970; None if they are none."""
         if self.form != "number":
             return None
-        for unit in _UNITS:
+        for unit in PER_SECOND:
             times = to_times(_rows_of(self.known), "cells", *_OUR_DAYS, None, unit)
             if times.null_count() <= 0.02 * len(times):
                 return unit

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from tfrec.autoconfig import words
@@ -80,6 +80,7 @@ class EventPart:
 
 
 Free = dict[str, Column]
+Rules = Sequence[tuple[str, Callable[[Column, EventPart], bool], str]]
 
 
 def assign_roles(part: EventPart, others: Iterable[str] = ()) -> EventPart:
@@ -96,8 +97,13 @@ def assign_roles(part: EventPart, others: Iterable[str] = ()) -> EventPart:
     free = {
         n: column for n, column in rest.items() if column.form not in ("empty", "list", "other")
     }
-    for find in (_find_time, _find_split, _find_impression, _find_label, _find_by_name):
-        find(part, free)
+    _find_time(part, free)
+    _find_by_name(part, free, _OF_ANY_ROW)
+    _find_label(part, free)
+    _find_by_name(part, free, _OF_AN_EVENT)
+    if part.lists and part.lists.watch_time:
+        column = part.table.columns[part.lists.watch_time]
+        part.roles["watch_time"] = Role(column, "a list of seconds beside the items")
     for name, column in free.items():
         if _is_context(column):
             why = f"known when the request comes; {column.distinct} values in the first rows"
@@ -140,25 +146,11 @@ def _time_rank(column: Column) -> int:
     return rank and rank + 2 * column.has(words.TIME) - 4 * column.has(words.OTHER_TIME)
 
 
-def _find_split(part: EventPart, free: Free) -> None:
-    for column in [c for c in free.values() if c.has(words.SPLIT) or not c.words]:
-        values = {value.lower() for value in column.text.unique()}
-        if len(values) > 1 and values <= _SPLITS:
-            return _take(part, free, "split", column, "tells train, validation and test")
-
-
-def _find_impression(part: EventPart, free: Free) -> None:
-    named = [
-        column
-        for column in free.values()
-        if column.is_id and column.distinct > 1 and column.has(words.IMPRESSION)
-        and (column.has(words.ID) or column.words[0] in ("impression", "request", "slate"))
-    ]  # fmt: skip
-    if part.is_shown:
-        named += [c for c in free.values() if not c.words and c.is_id and c.is_unique]
-    if named:
-        why = "rows with the same one were shown in one list"
-        _take(part, free, "impression", named[0], why)
+def _find_by_name(part: EventPart, free: Free, rules: Rules) -> None:
+    """Gives each role the first column whose name and cells fit."""
+    for key, is_meant, why in rules:
+        if found := next((column for column in free.values() if is_meant(column, part)), None):
+            _take(part, free, key, found, why)
 
 
 def _find_label(part: EventPart, free: Free) -> None:
@@ -204,44 +196,54 @@ def _is_rating(column: Column) -> bool:
     return is_small or (bool(column.words) and column.distinct <= 101 and -10 <= low < high <= 100)
 
 
-def _find_by_name(part: EventPart, free: Free) -> None:
-    for key, is_meant, why in _BY_NAME:
-        found = [column for column in free.values() if is_meant(column)]
-        if found and (key == "query" or not part.lists):
-            _take(part, free, key, found[0], why)
-    if part.lists and part.lists.watch_time:
-        column = part.table.columns[part.lists.watch_time]
-        part.roles["watch_time"] = Role(column, "a list of seconds beside the items")
+def _is_split(column: Column, part: EventPart) -> bool:
+    if column.words and not column.has(words.SPLIT):
+        return False
+    values = {value.lower() for value in column.text.unique()}
+    return len(values) > 1 and values <= _SPLITS
 
 
-def _is_position(column: Column) -> bool:
-    is_named = column.is_whole and column.has(words.POSITION)
-    return is_named and column.low >= 1 and column.high <= 10_000
+def _is_impression(column: Column, part: EventPart) -> bool:
+    if not column.words:
+        return part.is_shown and column.is_id and column.is_unique
+    is_whole_name = column.words[0] in ("impression", "request", "slate")
+    is_named = column.has(words.IMPRESSION) and (column.has(words.ID) or is_whole_name)
+    return is_named and column.is_id and column.distinct > 1
 
 
-def _is_watch_time(column: Column) -> bool:
-    is_named = column.has(words.WATCH, words.SECONDS) and not column.has(words.NO_SECONDS)
-    return column.form == "number" and is_named and column.low >= 0
-
-
-def _is_query(column: Column) -> bool:
+def _is_query(column: Column, part: EventPart) -> bool:
     return column.form == "text" and column.has(words.QUERY) and not column.has(words.CODE)
 
 
-_BY_NAME: tuple[tuple[str, Callable[[Column], bool], str], ...] = (
+def _is_position(column: Column, part: EventPart) -> bool:
+    is_named = column.is_whole and column.has(words.POSITION)
+    return not part.lists and is_named and column.low >= 1 and column.high <= 10_000
+
+
+def _is_watch_time(column: Column, part: EventPart) -> bool:
+    is_named = column.has(words.WATCH, words.SECONDS) and not column.has(words.NO_SECONDS)
+    return not part.lists and column.form == "number" and is_named and column.low >= 0
+
+
+def _is_weight(column: Column, part: EventPart) -> bool:
+    is_named = column.form == "number" and column.has(words.WEIGHT)
+    return not part.lists and is_named and column.low > 0
+
+
+def _is_sequence(column: Column, part: EventPart) -> bool:
+    return not part.lists and column.is_whole and column.has(words.SEQUENCE)
+
+
+_OF_ANY_ROW: Rules = (
+    ("split", _is_split, "tells train, validation and test"),
+    ("impression", _is_impression, "rows with the same one were shown in one list"),
+)
+_OF_AN_EVENT: Rules = (
     ("query", _is_query, "what the user searched"),
     ("position", _is_position, "the place in the list, from 1"),
     ("watch_time", _is_watch_time, "seconds with the item"),
-    (
-        "weight",
-        lambda column: column.form == "number" and column.has(words.WEIGHT) and column.low > 0,
-        "numbers above 0; what weighs more counts more",
-    ),
-    (
-        "sequence",
-        lambda column: column.is_whole and column.has(words.SEQUENCE),
-        "orders the events of a user",
-    ),
+    ("weight", _is_weight, "numbers above 0; what weighs more counts more"),
+    ("sequence", _is_sequence, "orders the events of a user"),
 )
 
 

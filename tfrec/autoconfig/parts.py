@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import polars as pl
 
-from tfrec.autoconfig.columns import Column
+from tfrec.autoconfig.columns import PER_SECOND, Column
 from tfrec.autoconfig.declaration import declare
 from tfrec.autoconfig.events import EventPart, Role
 from tfrec.autoconfig.lists import HISTORY, SHOWN
@@ -25,7 +25,6 @@ _NOTHING = {
     "sequence": "0",
 }
 _PLAIN_KIND = Entry("event", {"label": 1, "ranked": False}, "wanted")
-_PER_SECOND = {"s": 1, "ms": 10**3, "us": 10**6, "ns": 10**9}
 
 
 def shared_roles(parts: Sequence[EventPart]) -> dict[str, Role]:
@@ -106,19 +105,15 @@ def _missing_columns(part: EventPart, parts: Sequence[EventPart]) -> list[Entry]
 
 def _time_of(part: EventPart, main: EventPart, time: Role) -> tuple[str, str]:
     """Returns the times of a part as the first part writes them."""
-    form, main_form = (_setting(p, "time_format", "") for p in (part, main))
-    unit, main_unit = (_setting(p, "time_unit", "s") for p in (part, main))
+    form, main_form = (p.roles["time"].column.time_format or "" for p in (part, main))
+    unit, main_unit = (p.roles["time"].column.time_unit or "s" for p in (part, main))
     name = sql_name(time.name)
     if form and form != main_form:
         return f"STRPTIME({name}, {sql_text(form)})", "times of another form"
     if unit != main_unit and not form:
-        factor = _PER_SECOND[main_unit] / _PER_SECOND[unit]
+        factor = PER_SECOND[main_unit] / PER_SECOND[unit]
         return f"CAST({name} AS DOUBLE) * {factor:g}", "times of another unit"
     return name, "the time of each item"
-
-
-def _setting(part: EventPart, key: str, default: str) -> str:
-    return part.settings[key].value if key in part.settings else default
 
 
 def _time_before(main: EventPart) -> tuple[str, str]:
@@ -131,6 +126,6 @@ def _time_before(main: EventPart) -> tuple[str, str]:
     why = "no times here: a moment before the log begins (it must be before its first event)"
     if column.time_unit:
         seconds = int((moment - datetime(1970, 1, 1)).total_seconds())
-        return str(seconds * _PER_SECOND[column.time_unit]), why
+        return str(seconds * PER_SECOND[column.time_unit]), why
     text = sql_text(moment.strftime(column.time_format or "%Y-%m-%d %H:%M:%S"))
     return (text if column.known.dtype == pl.String else f"CAST({text} AS TIMESTAMP)"), why

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import polars.selectors as cs
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.words import file_words, words_of
@@ -222,12 +223,9 @@ def _shape_of(cell: str) -> str:
 
 def _plain(frame: pl.DataFrame) -> pl.DataFrame:
     """Brings cells to a few forms: texts, numbers, truth values, times, lists."""
-    casts: list[pl.Expr] = []
-    for name, dtype in frame.schema.items():
-        if isinstance(dtype, pl.Array):
-            casts.append(pl.col(name).arr.to_list())
-        elif dtype.is_decimal():
-            casts.append(pl.col(name).cast(pl.Float64))
-        elif dtype in (pl.Categorical, pl.Enum, pl.String):
-            casts.append(pl.col(name).cast(pl.String).str.strip_chars().replace("", None))
-    return frame.with_columns(casts)
+    texts = cs.string() | cs.categorical() | cs.enum()
+    return frame.with_columns(
+        cs.array().arr.to_list(),
+        cs.decimal().cast(pl.Float64),
+        texts.cast(pl.String).str.strip_chars().replace("", None),
+    )

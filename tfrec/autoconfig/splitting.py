@@ -75,8 +75,7 @@ def _guess_order(part: EventPart) -> Entry:
 
 def _is_grouped(ids: pl.Series) -> bool:
     """Tells whether the rows of one id stand together."""
-    runs = int((ids != ids.shift()).fill_null(True).sum())
-    return ids.n_unique() < 0.7 * len(ids) and runs <= 1.05 * ids.n_unique()
+    return ids.n_unique() < 0.7 * len(ids) and ids.rle_id().n_unique() <= 1.05 * ids.n_unique()
 
 
 def _moments(main: EventPart) -> list[Entry]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -97,12 +97,11 @@ class Table:
         if self.is_whole:
             return self
         samples = [s if s.is_whole else read_sample(s.path, _MAX_TABLE_ROWS) for s in self.samples]
-        return Table(tuple(samples), self.folder, self.siblings)
+        return replace(self, samples=tuple(samples))
 
     def rename(self, names: dict[str, str]) -> Table:
         """Returns the same files, without a header, with other names for their columns."""
-        samples = tuple(sample.rename(names) for sample in self.samples)
-        return Table(samples, self.folder, self.siblings)
+        return replace(self, samples=tuple(sample.rename(names) for sample in self.samples))
 
 
 def find_tables(paths: Sequence[Path]) -> tuple[Path, list[Table], dict[str, str]]:

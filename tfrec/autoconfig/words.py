@@ -64,7 +64,6 @@ BEHAVIOUR: Final = _set(
     "rating ratings review reviews count popularity popular views clicks sales sold votes "
     "vote likes plays ctr impressions inviews pageviews bestseller rank average avg score"
 )
-YEAR: Final = _set("year yr")
 PERSONAL: Final = _set(
     "email mail phone telephone tel fax zip zipcode postcode postal plz address street "
     "surname firstname lastname fullname ssn passport birthdate birthday dob ip ipaddress "

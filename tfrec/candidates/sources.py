@@ -1,87 +1,75 @@
-"""Candidate sources in the graph: each proposes items, and their lists become one by rank."""
+"""All sources of candidates of a recommender, and how their lists become one."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from tfrec.candidates.tables import HISTORY, KEYS, QUERY, CandidateTable
-from tfrec.config.candidates import Candidates
+from tfrec.candidates.lists import best_allowed, sum_by_item
+from tfrec.candidates.source import Asked, CandidateSource, TwoTower
 from tfrec.schema import UNKNOWN_INDEX
-
-IsAllowed = Callable[[tf.Tensor], tf.Tensor]
-"""From items, int32 [batch, n], to bool [batch, n]: whether a request may get them."""
 
 
 class CandidateSources(keras.layers.Layer):
     """Proposes candidates from several sources.
 
     Args:
-        tables: Of all sources but the towers.
-        config: Sources, their weights and counts.
+        sources: By name, loaded.
         num_candidates: Items in the fused list; what a source without a count proposes.
+        weights: By source, of its ranks; 1 where none is given.
+        counts: By source, items it proposes.
+        rank_constant: An item at rank r of a source adds weight / (constant + r).
 
     Attributes:
-        names: The sources in the order of the configuration.
+        names: The sources in their order.
         counts: Items each proposes.
+
+    Example:
+        >>> sources = CandidateSources({"two_tower": TwoTower()}, num_candidates=200)
+        >>> sources.names, sources.counts, sources.searches
+        (['two_tower'], {'two_tower': 200}, True)
     """
 
     def __init__(
         self,
-        tables: Mapping[str, CandidateTable],
-        config: Candidates,
+        sources: Mapping[str, CandidateSource],
         num_candidates: int,
+        *,
+        weights: Mapping[str, float] | None = None,
+        counts: Mapping[str, int] | None = None,
+        rank_constant: float = 60.0,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.names: list[str] = list(config.sources)
+        self.names: list[str] = list(sources)
         self.num_candidates = num_candidates
         self.counts: dict[str, int] = {
-            name: source.count or num_candidates for name, source in config.sources.items()
+            name: (counts or {}).get(name, num_candidates) for name in sources
         }
-        self._weights = [source.weight for source in config.sources.values()]
-        self._constant = config.rank_constant
-        self._tables = {
-            name: (_table(table.items), _table(table.weights)) for name, table in tables.items()
-        }
+        self._weights = [(weights or {}).get(name, 1.0) for name in sources]
+        self._constant = rank_constant
+        self._sources = dict(sources)
+        self.reads_query = any(source.reads_query for source in sources.values())
+        self.searches = any(isinstance(source, TwoTower) for source in sources.values())
         self.built = True
 
-    @property
-    def reads_query(self) -> bool:
-        """Whether a source looks up the tokens of the query."""
-        return any(KEYS.get(name) == QUERY for name in self.names)
-
-    def propose(
-        self, recent: tf.Tensor, query: tf.Tensor | None, is_allowed: IsAllowed
-    ) -> dict[str, tf.Tensor]:
-        """Asks every source but the towers.
-
-        Args:
-            recent: int32 [batch, any length], the last items of the history; 0 pads.
-            query: int32 [batch, any length], tokens of the query; 0 pads. None where no source
-                reads it.
-            is_allowed: Which items may be proposed.
+    def propose(self, asked: Asked) -> dict[str, tf.Tensor]:
+        """Asks every source.
 
         Returns:
             By source, int32 [batch, its count or fewer], best first; 0 where there is none.
         """
-        nothing = tf.zeros([tf.shape(recent)[0], 1], tf.int32)
-        keys = {HISTORY: recent, QUERY: query}
         found = {}
-        for name, (items, weights) in self._tables.items():
-            asked = keys.get(KEYS[name], nothing)
-            # Items that came after the training are no keys.
-            asked = tf.where(asked < tf.shape(items)[0], asked, UNKNOWN_INDEX)
-            shape = [tf.shape(recent)[0], -1]
-            proposed, score = sum_by_item(
-                tf.reshape(tf.gather(items, asked), shape),
-                tf.reshape(tf.gather(weights, asked), shape),
-            )
-            found[name] = best_allowed(proposed, score, is_allowed(proposed), self.counts[name])
+        for name, source in self._sources.items():
+            items = source.propose(asked, self.counts[name])
+            if not source.keeps_filters:
+                places = tf.cast(-tf.range(tf.shape(items)[1]), tf.float32)
+                order = tf.broadcast_to(places[None], tf.shape(items))
+                items = best_allowed(items, order, asked.is_allowed(items), self.counts[name])
+            found[name] = items
         return found
 
     def fuse(self, lists: Mapping[str, tf.Tensor]) -> tf.Tensor:
@@ -130,61 +118,6 @@ class CandidateSources(keras.layers.Layer):
         return tf.stack(found, axis=-1)
 
 
-def sum_by_item(items: tf.Tensor, weights: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Adds up the weights of each item of a row.
-
-    Args:
-        items: int32 [batch, n], in any order; 0 is no item.
-        weights: float32 [batch, n].
-
-    Returns:
-        int32 and float32 [batch, n]: each item once, ascending, then 0 with the sum 0.
-    """
-    batch, width = tf.shape(items)[0], tf.shape(items)[1]
-    order = tf.argsort(items, axis=1, stable=True)
-    items, weights = (tf.gather(values, order, batch_dims=1) for values in (items, weights))
-    is_first = items[:, 1:] != items[:, :-1]
-    is_first = tf.pad(tf.cast(is_first, tf.int32), [[0, 0], [1, 0]])[:, :width]
-    group = tf.cumsum(is_first, axis=1) + tf.range(batch)[:, None] * width
-    flat = tf.reshape(group, [-1])
-    sums = tf.math.unsorted_segment_sum(tf.reshape(weights, [-1]), flat, batch * width)
-    # A row's groups are counted from its start; unused ones hold the least int32.
-    found = tf.math.unsorted_segment_max(tf.reshape(items, [-1]), flat, batch * width)
-    found = tf.reshape(tf.maximum(found, UNKNOWN_INDEX), [batch, width])
-    sums = tf.where(found != UNKNOWN_INDEX, tf.reshape(sums, [batch, width]), 0.0)
-    return found, sums
-
-
-def best_allowed(
-    items: tf.Tensor, scores: tf.Tensor, is_allowed: tf.Tensor, count: int
-) -> tf.Tensor:
-    """Picks the best items that are allowed.
-
-    Args:
-        items: int32 [batch, n], each at most once a row; 0 where there is none.
-        scores: float32 [batch, n]; of equal ones the first wins.
-        is_allowed: bool [batch, n].
-        count: Items to pick.
-
-    Returns:
-        int32 [batch, up to count], best first; 0 where no item is left.
-    """
-    is_left = is_allowed & (items != UNKNOWN_INDEX)
-    number = tf.minimum(count, tf.shape(items)[1])
-    scores, at = tf.math.top_k(tf.where(is_left, scores, -np.inf), k=number)
-    found = tf.gather(items, at, batch_dims=1)
-    return tf.where(tf.math.is_finite(scores), found, UNKNOWN_INDEX)
-
-
-def not_among(seen: tf.Tensor) -> IsAllowed:
-    """Allows all items but those in int32 [batch, any length]."""
-    return lambda items: ~tf.reduce_any(items[:, :, None] == seen[:, None, :], axis=-1)
-
-
 def _ranks(items: tf.Tensor) -> tf.Tensor:
     """Returns float32 [1, n]: 1, 2, ..."""
     return tf.cast(tf.range(1, tf.shape(items)[1] + 1), tf.float32)[None]
-
-
-def _table(values: np.ndarray) -> tf.Variable:
-    return tf.Variable(values, trainable=False)

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from abc import abstractmethod
+from dataclasses import asdict, dataclass
 
 import numpy as np
+import tensorflow as tf
 from scipy import sparse
 
+from tfrec.candidates.lists import best_allowed, sum_by_item
 from tfrec.candidates.neighbours import ease_weights, item_similarity, recent_counts, train_choices
-from tfrec.config.candidates import TWO_TOWER, Candidates
-from tfrec.data.dataset import PreparedData
+from tfrec.candidates.source import Asked, CandidateSource, SourceData
 from tfrec.errors import ConfigError
+from tfrec.schema import UNKNOWN_INDEX
 
 _BLOCK = 1024
 _BM25_K1, _BM25_B = 1.2, 0.75
-
-HISTORY, QUERY, NOTHING = "history", "query", "nothing"
-KEYS = {
-    "item_knn": HISTORY,
-    "ease": HISTORY,
-    "content": HISTORY,
-    "search": QUERY,
-    "popularity": NOTHING,
-    "recent_popularity": NOTHING,
-}
-"""What each source looks up: items of the history, tokens of the query, or its one row."""
 
 
 @dataclass(frozen=True)
@@ -43,54 +33,134 @@ class CandidateTable:
     weights: np.ndarray
 
 
-def build_tables(
-    data: PreparedData,
-    item_tokens: np.ndarray,
-    num_tokens: int,
-    first_word: int,
-    config: Candidates,
-) -> dict[str, CandidateTable]:
-    """Builds the table of every declared source other than the towers, from training data alone.
+class TableSource(CandidateSource):
+    """Sums over a request's keys what a table proposes for each.
 
     Args:
-        data: The prepared data set.
-        item_tokens: int32 [num_items + 1, length], the items' texts.
-        num_tokens: Size of the vocabulary.
-        first_word: First token id above the special ones.
-        config: Sources and their settings.
-
-    Raises:
-        ConfigError: The catalogue is too large for a source.
+        depth: Items that each key proposes.
     """
 
-    def by_ease() -> CandidateTable:
-        if data.num_items > config.ease.max_items:
+    keeps_filters = True
+
+    def __init__(self, depth: int = 100) -> None:
+        super().__init__()
+        self.depth = depth
+
+    @abstractmethod
+    def table(self, data: SourceData) -> CandidateTable:
+        """Learns the table."""
+
+    def keys(self, asked: Asked) -> tf.Tensor:
+        """Returns what requests look up, int32 [batch, n]: by default the items of the history."""
+        return asked.recent
+
+    def build(self, data: SourceData) -> dict[str, np.ndarray]:
+        """Learns the table; ``items`` and ``weights``."""
+        return asdict(self.table(data))
+
+    def propose(self, asked: Asked, k: int) -> tf.Tensor:
+        """Adds up the weights of each item over all keys; of equal sums the lower index first."""
+        items, weights = self.arrays["items"], self.arrays["weights"]
+        keys = self.keys(asked)
+        # Items that came after the training are no keys.
+        keys = tf.where(keys < tf.shape(items)[0], keys, UNKNOWN_INDEX)
+        shape = [tf.shape(asked.recent)[0], -1]
+        proposed, sums = sum_by_item(
+            tf.reshape(tf.gather(items, keys), shape), tf.reshape(tf.gather(weights, keys), shape)
+        )
+        return best_allowed(proposed, sums, asked.is_allowed(proposed), k)
+
+
+class ItemKnn(TableSource):
+    """Items that users chose together with those of the history.
+
+    Args:
+        depth: Items that each item of the history proposes.
+        neighbours: Most similar items kept of each item.
+        shrinkage: Added to the divisor of the cosine.
+    """
+
+    def __init__(self, depth: int = 100, neighbours: int = 200, shrinkage: float = 20.0) -> None:
+        super().__init__(depth)
+        self._neighbours, self._shrinkage = neighbours, shrinkage
+
+    def table(self, data: SourceData) -> CandidateTable:
+        """See `item_similarity`."""
+        chosen = train_choices(data.data)
+        return top_of_rows(item_similarity(chosen, self._neighbours, self._shrinkage), self.depth)
+
+
+class Ease(TableSource):
+    """Items that a linear model predicts from those of the history.
+
+    Args:
+        depth: Items that each item of the history proposes.
+        penalty: On squared weights.
+        max_items: Larger catalogues are refused.
+    """
+
+    def __init__(self, depth: int = 100, penalty: float = 300.0, max_items: int = 8000) -> None:
+        super().__init__(depth)
+        self._penalty, self._max_items = penalty, max_items
+
+    def table(self, data: SourceData) -> CandidateTable:
+        """See `ease_weights`.
+
+        Raises:
+            ConfigError: The catalogue is too large.
+        """
+        if data.data.num_items > self._max_items:
             raise ConfigError(
-                f"candidates.sources.ease: the catalogue has {data.num_items:,} items, more than "
-                f"`candidates.ease.max_items` = {config.ease.max_items:,}; raise that, or take "
+                f"candidates.sources.ease: the catalogue has {data.data.num_items:,} items, more "
+                f"than `candidates.ease.max_items` = {self._max_items:,}; raise that, or take "
                 "item_knn."
             )
-        weights = ease_weights(train_choices(data), config.ease.penalty)
-        return top_of_rows(sparse.csr_matrix(np.maximum(weights, 0.0)), config.neighbours)
+        weights = ease_weights(train_choices(data.data), self._penalty)
+        return top_of_rows(sparse.csr_matrix(np.maximum(weights, 0.0)), self.depth)
 
-    def by_items() -> CandidateTable:
-        settings = config.item_knn
-        similarity = item_similarity(train_choices(data), settings.neighbours, settings.shrinkage)
-        return top_of_rows(similarity, config.neighbours)
 
-    build: dict[str, Callable[[], CandidateTable]] = {
-        "item_knn": by_items,
-        "ease": by_ease,
-        "content": lambda: text_neighbours(
-            token_weights(item_tokens, num_tokens, first_word), config.neighbours
-        ),
-        "search": lambda: top_of_rows(
-            token_weights(item_tokens, num_tokens, first_word).T.tocsr(), config.matches
-        ),
-        "popularity": lambda: _one_list(data.item_counts(), config.matches),
-        "recent_popularity": lambda: _one_list(recent_counts(data), config.matches),
-    }
-    return {name: build[name]() for name in config.sources if name != TWO_TOWER}
+class Content(TableSource):
+    """Items whose texts are like those of the history."""
+
+    def table(self, data: SourceData) -> CandidateTable:
+        """See `text_neighbours`."""
+        weights = token_weights(data.item_tokens, data.num_tokens, data.first_word)
+        return text_neighbours(weights, self.depth)
+
+
+class Search(TableSource):
+    """Items whose text matches the query."""
+
+    reads_query = True
+
+    def table(self, data: SourceData) -> CandidateTable:
+        """See `token_weights`: for each token the items that it describes best."""
+        weights = token_weights(data.item_tokens, data.num_tokens, data.first_word)
+        return top_of_rows(weights.T.tocsr(), self.depth)
+
+    def keys(self, asked: Asked) -> tf.Tensor:
+        """Returns the tokens of the query."""
+        return asked.query
+
+
+class Popularity(TableSource):
+    """The items that were chosen most, the same for all requests."""
+
+    def table(self, data: SourceData) -> CandidateTable:
+        """Counts training targets."""
+        return _one_list(data.data.item_counts(), self.depth)
+
+    def keys(self, asked: Asked) -> tf.Tensor:
+        """Returns the number of the only row."""
+        return tf.zeros([tf.shape(asked.recent)[0], 1], tf.int32)
+
+
+class RecentPopularity(Popularity):
+    """The items that were chosen most of late."""
+
+    def table(self, data: SourceData) -> CandidateTable:
+        """See `recent_counts`."""
+        return _one_list(recent_counts(data.data), self.depth)
 
 
 def token_weights(tokens: np.ndarray, num_tokens: int, first_word: int) -> sparse.csr_matrix:
@@ -169,23 +239,6 @@ def top_of_rows(matrix: sparse.csr_matrix, depth: int) -> CandidateTable:
     items[row[inside], place[inside]] = column[inside]
     weights[row[inside], place[inside]] = value[inside]
     return CandidateTable(items, weights)
-
-
-def save_tables(path: Path, tables: Mapping[str, CandidateTable]) -> None:
-    """Writes tables into one file."""
-    arrays: dict[str, np.ndarray] = {}
-    for name, table in tables.items():
-        arrays |= {f"{name}/items": table.items, f"{name}/weights": table.weights}
-    np.savez(path, allow_pickle=False, **arrays)
-
-
-def load_tables(path: Path) -> dict[str, CandidateTable]:
-    """Reads what `save_tables` wrote."""
-    with np.load(path) as saved:
-        names = dict.fromkeys(key.split("/")[0] for key in saved.files)
-        return {
-            name: CandidateTable(saved[f"{name}/items"], saved[f"{name}/weights"]) for name in names
-        }
 
 
 def _one_list(counts: np.ndarray, depth: int) -> CandidateTable:

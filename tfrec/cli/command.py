@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
+from tfrec import environment, log
 from tfrec.errors import TfrecError
 
 app = typer.Typer(
@@ -37,11 +38,15 @@ Overrides = Annotated[
 
 
 @app.callback(invoke_without_command=True)
-def version(
-    show: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+def begin(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Implements ``tfrec --version``."""
-    if show:
+    """Implements ``tfrec --version``, and has the log printed while a verb runs."""
+    environment.quiet()
+    log.show()
+    context.call_on_close(log.hide)
+    if version:
         import tfrec
 
         typer.echo(f"tfrec {tfrec.__version__}")
@@ -75,7 +80,7 @@ def open_pipeline(config: Path, overrides: list[str] | None) -> Any:
     from tfrec.config import load_config
     from tfrec.pipeline import Pipeline
 
-    return Pipeline(load_config(config, overrides or []), announce=typer.echo)
+    return Pipeline(load_config(config, overrides or []))
 
 
 def _fail(message: str) -> None:

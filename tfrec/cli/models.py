@@ -63,7 +63,7 @@ def cross_validation(config: ConfigPath, overrides: Overrides = None) -> None:
     from tfrec.pipeline.cross_validation import cross_validate, metric_rows
 
     loaded = load_config(config, overrides or [])
-    summary = cross_validate(loaded, announce=typer.echo)
+    summary = cross_validate(loaded)
     for part in (part for part in ("retrieval", "ranking") if part in summary):
         names, rows = metric_rows(summary[part])
         title = f"{part.capitalize()}: mean ± standard deviation over {summary['folds']} folds"
@@ -88,7 +88,7 @@ def tune_settings(
     """
     from tfrec.pipeline.tuning import leaderboard_table, tune
 
-    search = tune(config, overrides or [], trials=trials, announce=typer.echo)
+    search = tune(config, overrides or [], trials=trials)
     columns, rows = leaderboard_table(search)
     show_table(f"{search.name}: {len(search.trials)} trials", columns, rows[:20])
     folder = open_pipeline(config, overrides).folder / "trials"
@@ -133,7 +133,7 @@ def _show_exports(pipeline: Any) -> None:
 
 
 def _show_report(pipeline: Any) -> None:
-    from tfrec.evaluation.report import shown_metrics, table_rows
+    from tfrec.evaluation.tables import shown_metrics, table_rows
 
     report = pipeline.report()
     titles = {

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tfrec.config.base import PositiveFloat, PositiveInt, Section
 from tfrec.config.models import Ease, ItemKnn
+from tfrec.registry import CANDIDATE_SOURCES
 
 TWO_TOWER = "two_tower"
 """Name of the source that searches the index with the request's vector."""
-
-SourceName = Literal[
-    "two_tower", "item_knn", "ease", "content", "search", "popularity", "recent_popularity"
-]
 
 
 class CandidateSource(Section):
     """One source of candidates."""
 
+    kind: str | None = None
+    """A name, or ``package.module:Class`` of your own; by default the source's own name."""
+    options: dict[str, Any] = {}
+    """Of a source of your own."""
     weight: PositiveFloat = 1.0
     """Of its ranks, where the lists become one."""
     count: PositiveInt | None = None
@@ -29,7 +30,7 @@ class CandidateSource(Section):
 class Candidates(Section):
     """Sources of candidates, fused by their ranks."""
 
-    sources: dict[SourceName, CandidateSource] = Field(
+    sources: dict[str, CandidateSource] = Field(
         default={"two_tower": CandidateSource()}, min_length=1
     )
     """``two_tower``: the towers. ``item_knn`` and ``ease``: items that users chose together with
@@ -43,3 +44,17 @@ class Candidates(Section):
     """Items that each token of the query proposes; popularity likewise."""
     item_knn: ItemKnn = ItemKnn()
     ease: Ease = Ease()
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Candidates:
+        for name, source in self.sources.items():
+            kind = source.kind or name
+            try:
+                CANDIDATE_SOURCES.place_of(kind)
+            except ValueError as error:
+                raise ValueError(f"`sources.{name}`: {error}") from None
+            if source.options and kind in CANDIDATE_SOURCES.ours:
+                raise ValueError(f"`sources.{name}.options` are for a source of your own")
+            if not name or set(name) & set(",/"):
+                raise ValueError(f"`sources`: wanted names without `,` and `/`, got {name!r}")
+        return self

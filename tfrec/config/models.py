@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
-from tfrec.registry import TEXT_ENCODERS, Door
+from tfrec.registry import INDEXES, METRICS, TEXT_ENCODERS, Door
 
 
 class Text(Section):
@@ -66,12 +66,15 @@ class Encoder(PartSection):
         return self
 
 
-class Index(Section):
+class Index(PartSection):
     """Search for the nearest items."""
 
-    kind: Literal["scann", "portable", "exact"] = "scann"
+    door: ClassVar[Door] = INDEXES
+
+    kind: str = "scann"
     """``scann``: with ScaNN's operations, which a server must have. ``portable``: an inverted file
-    of TensorFlow's own operations. ``exact``: every item is scored."""
+    of TensorFlow's own operations. ``exact``: every item is scored. Or ``package.module:Class`` of
+    your own."""
     candidates: PositiveInt = 200
     """Items that retrieval hands to the ranking model."""
     min_recall: Fraction = 0.95
@@ -110,6 +113,12 @@ class Ials(Section):
     iterations: PositiveInt = 10
 
 
+class Metric(PartSection):
+    """A metric of your own."""
+
+    door: ClassVar[Door] = METRICS
+
+
 class Evaluation(Section):
     """What the report measures."""
 
@@ -128,6 +137,8 @@ class Evaluation(Section):
         Field(default=["logistic_regression", "lightgbm", "factorization_machine"])
     )
     """Trained on the ranking model's rows and features, and measured beside it."""
+    metrics: list[Metric] = []
+    """Metrics of your own for whole lists, beside ours."""
     item_knn: ItemKnn = ItemKnn()
     ease: Ease = Ease()
     ials: Ials = Ials()

@@ -25,7 +25,7 @@ KEY = (Columns.USER_ID, Columns.TIME, Columns.QUERY)
 
 def write_ranks(folder: Path, data: PreparedData, ranked: RankedTargets) -> None:
     """Writes one row for each test target: request, item, and its rank by both stages."""
-    from tfrec.evaluation.retrieval import OURS, RERANKED
+    from tfrec.evaluation.retrieval_report import OURS, RERANKED
 
     tests = ranked.tests
     columns = {RANK: ranked.ranks[OURS]}

@@ -20,6 +20,7 @@ from tfrec.evaluation.answers import (
     RECOMMENDED_RANK,
     RETRIEVAL_FILE,
 )
+from tfrec.files import write_file, write_json
 from tfrec.metrics.intervals import percentile_interval, resample_means
 from tfrec.metrics.ranking_tally import METRICS, tally_requests
 from tfrec.metrics.retrieval import target_values
@@ -125,8 +126,7 @@ def compare_runs(a: Path, b: Path, *, resamples: int = 2000, seed: int = 0) -> C
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
     """Writes ``comparison.json``, ``comparison.md`` and ``comparison.png`` into `folder`."""
-    text = json.dumps(asdict(comparison), indent=1) + "\n"
-    (folder / "comparison.json").write_text(text, encoding="utf-8")
+    write_json(folder / "comparison.json", asdict(comparison))
     columns, rows = comparison_table(comparison)
     lines = [
         f"# {comparison.b} against {comparison.a}",
@@ -143,7 +143,7 @@ def write_comparison(folder: Path, comparison: Comparison) -> None:
         *(f"- {note}" for note in comparison.notes),
         "![differences with their intervals](comparison.png)",
     ]
-    (folder / "comparison.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_file(folder / "comparison.md", "\n".join(lines) + "\n")
     _draw(folder / "comparison.png", comparison)
 
 

@@ -75,7 +75,8 @@ def evaluate_ranking(
 
     Models: ``ours`` (calibrated), the same before calibration, ``popularity`` (each item's share of
     clicks in train, drawn towards the overall share as if it had been shown 20 times more),
-    ``random`` (the overall share for everything), ``oracle`` where the truth is known, and those
+    ``random`` (the overall share for everything, lowered by up to one per cent so that the order
+    is a random one), ``oracle`` where the truth is known, and those
     of `evaluation.ranking_baselines`.
 
     Args:
@@ -147,7 +148,8 @@ def _predict(
         yield from predict_baselines(
             (described[0], train), (described[1], validation), described[2], config
         )
-    yield "random", np.full(len(test), overall)
+    chance = np.random.default_rng(config.seed).uniform(-0.01, 0.0, len(test))
+    yield "random", overall * (1 + chance)
     truth = true_probabilities(data, "test")
     if truth is not None and len(truth) == len(test):
         yield "oracle", truth

@@ -6,22 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 from scipy import sparse
-from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
+from tfrec.evaluation.factorization_machine import FactorizationMachine
 from tfrec.inference.embeddings import Embeddings
 from tfrec.inputs.ranked_rows import RankedRows
 
 MAX_ROWS = 300_000
 """Training rows of a baseline; more are sampled with the run's seed."""
-
-_FACTORS, _FM_BATCH, _FM_EPOCHS, _FM_RATE = 8, 2048, 3, 0.01
-_FM_DECAY = 1e-5
 
 
 @dataclass(frozen=True)
@@ -188,68 +184,16 @@ def _lightgbm(
 def _factorization_machine(
     train: RowFeatures, labels: np.ndarray, weights: np.ndarray, test: RowFeatures, seed: int
 ) -> np.ndarray:
-    """Trains an FM over categories, user and item ids and standardised numbers by Adam.
-
-    Source: Rendle, Factorization Machines (2010), equations 1 and 5.
-    """
+    """Reads categories, user and item ids, and numbers, standardised and cut at 5 deviations."""
     scaler = StandardScaler().fit(train.numbers)
     sizes = np.maximum(train.categories.max(axis=0), test.categories.max(axis=0)) + 1
     offsets = np.concatenate([[0], np.cumsum(sizes)[:-1]])
-    num_numbers = train.numbers.shape[1]
-    generator = tf.random.Generator.from_seed(seed)
-    tables = [
-        tf.Variable(generator.normal([int(sizes.sum()), 1 + _FACTORS], stddev=0.01)),
-        tf.Variable(generator.normal([num_numbers, 1 + _FACTORS], stddev=0.01)),
-        tf.Variable([float(np.log(labels.mean() / (1 - labels.mean())))]),
-    ]
-    moments = [(tf.Variable(tf.zeros_like(t)), tf.Variable(tf.zeros_like(t))) for t in tables]
-
-    def logits(categories: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
-        known = tf.gather(tables[0], categories)  # [n, num_categories, 1 + factors]
-        parts = numbers[:, :, None] * tables[1]
-        linear = tf.reduce_sum(known[..., 0], 1) + tf.reduce_sum(parts[..., 0], 1)
-        vectors = tf.concat([known[..., 1:], parts[..., 1:]], axis=1)
-        squared = tf.square(tf.reduce_sum(vectors, 1)) - tf.reduce_sum(tf.square(vectors), 1)
-        return tables[2] + linear + 0.5 * tf.reduce_sum(squared, -1)
-
-    @tf.function(reduce_retracing=True, autograph=False)
-    def step(
-        categories: tf.Tensor, numbers: tf.Tensor, label: tf.Tensor, weight: tf.Tensor, t: tf.Tensor
-    ) -> None:
-        with tf.GradientTape() as tape:
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(label, logits(categories, numbers))
-            loss = tf.reduce_sum(losses * weight) / tf.reduce_sum(weight)
-        for variable, (mean, square), gradient in zip(
-            tables, moments, tape.gradient(loss, tables), strict=True
-        ):
-            gradient = tf.convert_to_tensor(gradient) + _FM_DECAY * variable
-            mean.assign(0.9 * mean + 0.1 * gradient)
-            square.assign(0.999 * square + 0.001 * tf.square(gradient))
-            rate = _FM_RATE * tf.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-            variable.assign_sub(rate * mean / (tf.sqrt(square) + 1e-7))
 
     def inputs(features: RowFeatures) -> tuple[np.ndarray, np.ndarray]:
         scaled = scaler.transform(features.numbers).astype(np.float32)
         return (features.categories + offsets).astype(np.int32), np.clip(scaled, -5, 5)
 
-    categories, numbers = inputs(train)
-    rng, t = np.random.default_rng(seed), 0
-    for _ in range(_FM_EPOCHS):
-        order = rng.permutation(len(labels))
-        for start in range(0, len(order), _FM_BATCH):
-            at = order[start : start + _FM_BATCH]
-            t += 1
-            step(
-                tf.constant(categories[at]),
-                tf.constant(numbers[at]),
-                tf.constant(labels[at]),
-                tf.constant(weights[at], tf.float32),
-                tf.constant(float(t)),
-            )
-    categories, numbers = inputs(test)
-    blocks = range(0, len(categories), 2**16)
-    found = [
-        logits(tf.constant(categories[s : s + 2**16]), tf.constant(numbers[s : s + 2**16]))
-        for s in blocks
-    ]
-    return expit(np.concatenate([block.numpy() for block in found]).astype(np.float64))
+    num_numbers = train.numbers.shape[1]
+    model = FactorizationMachine(int(sizes.sum()), num_numbers, float(labels.mean()), seed)
+    model.fit(*inputs(train), labels, weights)
+    return model.predict(*inputs(test))

@@ -1,20 +1,18 @@
-"""Lists as `Recommender.recommend` orders them: candidates of all sources, sorted by the order."""
+"""Ranks of targets in the lists of the recommender's own core."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from tfrec.candidates.order import ListOrder
 from tfrec.metrics.retrieval import Ranked
 from tfrec.progress import progress_bar
-from tfrec.training.candidate_lists import CandidateLists
+from tfrec.recommender.candidate_lists import CandidateLists
 
 _BLOCK = 256
 
 
 def rank_candidates(
     lists: CandidateLists,
-    order: ListOrder,
     *,
     contexts: np.ndarray,
     request: np.ndarray,
@@ -24,11 +22,11 @@ def rank_candidates(
 ) -> tuple[Ranked, Ranked]:
     """Ranks targets among the candidates of their requests.
 
-    A target that no source proposes counts as the last item of the catalogue.
+    A target that no source proposes, or that the caps take away, counts as the last item of the
+    catalogue.
 
     Args:
-        lists: Finds the candidates.
-        order: What they are sorted by.
+        lists: Finds and sorts the candidates.
         contexts: int [num_requests], rows of `PreparedData.contexts`.
         request: int [num_targets], positions in `contexts`, ascending.
         target: int [num_targets], item indices.
@@ -49,12 +47,15 @@ def rank_candidates(
         at, item = request[first:last] - start, target[first:last]
         is_target = found.items[at] == item[:, None]
         places = np.broadcast_to(-np.arange(found.items.shape[1], dtype=float), is_item.shape)
-        for stage, values in enumerate((places, order.order(found.values))):
+        for stage, values in enumerate((places, found.order)):
             values = np.where(is_item, values, -np.inf)
             of_target = np.where(is_target, values[at], 0.0).sum(axis=1, keepdims=True)
             before = (~(values[at] < of_target) & ~is_target).sum(axis=1)
-            ranks[stage, first:last] = np.where(is_target.any(axis=1), 1 + before, num_items)
+            is_listed = ~np.isneginf(values)
+            is_found = (is_target & is_listed[at]).any(axis=1)
+            ranks[stage, first:last] = np.where(is_found, 1 + before, num_items)
             best = np.argsort(-values, axis=1, kind="stable")[:, :k]
-            top[stage, start:stop, : best.shape[1]] = np.take_along_axis(found.items, best, axis=1)
+            listed = np.where(is_listed, found.items, 0)
+            top[stage, start:stop, : best.shape[1]] = np.take_along_axis(listed, best, axis=1)
     fused, ordered = (Ranked(r, t) for r, t in zip(ranks, top, strict=True))
     return fused, ordered

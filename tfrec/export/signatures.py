@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from typing import Any
@@ -75,10 +75,39 @@ class Signature:
 
 def build_signatures(recommender: Recommender) -> list[Signature]:
     """Derives the signatures from what the recommender was built for."""
-    request, ranking = _request_inputs(recommender), recommender.ranking
+    request, outputs = _request_inputs(recommender), _answer_outputs(recommender)
     filtered = [*request, *_filter_inputs(recommender)]
-    item_id = TensorInfo(Tensors.ITEM_ID, "string", [None, None], "Item id; '' pads.")
-    score = _number(Tensors.SCORE, "Retrieval score in [-1, 1], the cosine of user and item.")
+    has_towers = recommender.retrieval is not None
+    recommend = Signature(
+        Signatures.RECOMMEND,
+        "Retrieves, leaves out the history, sorts by what both stages say; best first."
+        if has_towers
+        else "Leaves out the history and sorts all other items by click log-odds; best first.",
+        filtered,
+        _recommended(recommender, outputs),
+        recommender.recommend,
+    )
+    given_items = replace(_ITEM_ID, meaning="Ids of the items to rank; '' pads.", neutral="")
+    rank = Signature(
+        Signatures.RANK,
+        "Scores the given items, in their order.",
+        [*request, given_items],
+        outputs,
+        recommender.rank,
+    )
+    if not has_towers:
+        return [recommend, rank]
+    return [
+        recommend,
+        rank,
+        *_search_signatures(recommender, recommend, request),
+        *_encode_signatures(recommender, request),
+    ]
+
+
+def _answer_outputs(recommender: Recommender) -> list[TensorInfo]:
+    """Lists what is said of every item: score, probability, what further heads predict."""
+    ranking = recommender.ranking
     answers = [
         _number(Tensors.PROBABILITY, "Probability of a click when shown first, in [0, 1]."),
         *(
@@ -88,66 +117,61 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
             for name in ranking.head_names[1:]
         ),
     ]
-    if recommender.retrieval is not None:
-        answers = [score, *answers]
-    recommended = [item_id, *answers]
+    return answers if recommender.retrieval is None else [_score(recommender), *answers]
+
+
+def _recommended(recommender: Recommender, outputs: Sequence[TensorInfo]) -> list[TensorInfo]:
+    """Lists what `recommend` answers with."""
+    sources = []
     if recommender.has_several_sources:
         meaning = "Names of the sources that propose the item, with commas between."
-        recommended.append(TensorInfo(Tensors.SOURCES, "string", [None, None], meaning))
-    given_items = replace(item_id, meaning="Ids of the items to rank; '' pads.", neutral="")
-    recommend = Signature(
-        Signatures.RECOMMEND,
-        "Retrieves, leaves out the history, sorts by what both stages say; best first."
-        if recommender.retrieval is not None
-        else "Leaves out the history and sorts all other items by click log-odds; best first.",
-        filtered,
-        _of_width(recommender.k, *recommended),
-        recommender.recommend,
-    )
-    signatures = [
-        recommend,
-        Signature(
-            Signatures.RANK,
-            "Scores the given items, in their order.",
-            [*request, given_items],
-            answers,
-            recommender.rank,
-        ),
-    ]
-    if recommender.retrieval is None:
-        return signatures
-    dim = recommender.retrieval.embedding_dim
-    embedding = TensorInfo(Tensors.EMBEDDING, "float32", [None, dim], "Of length 1.")
+        sources = [TensorInfo(Tensors.SOURCES, "string", [None, None], meaning)]
+    return _of_width(recommender.k, _ITEM_ID, *outputs, *sources)
+
+
+def _search_signatures(
+    recommender: Recommender, recommend: Signature, request: Sequence[TensorInfo]
+) -> list[Signature]:
+    """Returns what finds items: for a request, for a search text alone, for an item."""
+    score, filters = _score(recommender), _filter_inputs(recommender)
+    query = [info for info in request if info.name == Tensors.QUERY]
+    item = TensorInfo(Tensors.ITEM_ID, "string", [None], "Item id.", "")
     return [
-        *signatures,
         Signature(
             Signatures.RETRIEVE,
             "Retrieves candidates and leaves out the history; best score first.",
-            filtered,
-            _of_width(recommender.num_candidates, item_id, score),
+            recommend.inputs,
+            _of_width(recommender.num_candidates, _ITEM_ID, score),
             recommender.retrieve,
         ),
         Signature(
             Signatures.SEARCH,
             "Answers a search text of which nothing else is known, as `recommend` does.",
-            [info for info in filtered if info.name == Tensors.QUERY or info not in request],
-            _of_width(recommender.k, *recommended),
+            [*query, *filters],
+            recommend.outputs,
             partial(_with_neutral, recommend),
         ),
         Signature(
             Signatures.SIMILAR_ITEMS,
             "Finds the items closest to an item of the catalogue; best score first.",
-            [
-                TensorInfo(Tensors.ITEM_ID, "string", [None], "Item id.", ""),
-                *_filter_inputs(recommender),
-            ],
-            _of_width(recommender.k, item_id, score),
+            [item, *filters],
+            _of_width(recommender.k, _ITEM_ID, score),
             recommender.similar_items,
         ),
+    ]
+
+
+def _encode_signatures(recommender: Recommender, request: Sequence[TensorInfo]) -> list[Signature]:
+    """Returns what embeds requests and items."""
+    towers = recommender.retrieval
+    assert towers is not None  # the caller asks
+    meaning = "Of length 1." if towers.is_unit else "Of any length."
+    embedding = TensorInfo(Tensors.EMBEDDING, "float32", [None, towers.embedding_dim], meaning)
+    return [
         Signature(
             Signatures.ENCODE_USER,
             "Embeds requests.",
-            request,
+            list(request),
             [embedding],
             lambda request: {Tensors.EMBEDDING: recommender.encode_user(request)},
         ),
@@ -159,6 +183,16 @@ def build_signatures(recommender: Recommender) -> list[Signature]:
             lambda item: {Tensors.EMBEDDING: recommender.encode_item(item)},
         ),
     ]
+
+
+def _score(recommender: Recommender) -> TensorInfo:
+    """Describes the retrieval score: a cosine only where the towers give unit vectors."""
+    towers = recommender.retrieval
+    if towers is not None and towers.is_unit:
+        meaning = "Retrieval score in [-1, 1], the cosine of user and item."
+    else:
+        meaning = "Retrieval score, the dot product of user and item: any number."
+    return _number(Tensors.SCORE, meaning)
 
 
 def _with_neutral(signature: Signature, given: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:
@@ -179,6 +213,7 @@ def _of_width(width: int, *infos: TensorInfo) -> list[TensorInfo]:
     return [replace(info, shape=[None, width]) for info in infos]
 
 
+_ITEM_ID = TensorInfo(Tensors.ITEM_ID, "string", [None, None], "Item id; '' pads.")
 _OF_HISTORY = "for each item of `history`, or for the last of them"
 _HISTORY_KIND = (
     TensorInfo(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tfrec.index.exact import ItemIndex
+from tfrec.index.item_index import Searcher
 
 _SPARE = 1.3
 _EXACT_SHARE = 0.1
@@ -20,7 +20,7 @@ allowed rows of all, int32 [k], -1 where there are no more, and their scores, fl
 
 
 def search_allowed(
-    index: ItemIndex,
+    index: Searcher,
     queries: tf.Tensor,
     k: tf.Tensor | int,
     *,

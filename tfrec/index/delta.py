@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import tensorflow as tf
 
-from tfrec.index.exact import ItemIndex
+from tfrec.index.item_index import Searcher
 
 
-class DeltaIndex(tf.Module):
+class DeltaIndex(Searcher):
     """Searches a base index and, exactly, rows that came later.
 
     Rows of the base keep their numbers and scores; those that came later follow them.
@@ -20,11 +18,10 @@ class DeltaIndex(tf.Module):
         embeddings: float32 [num_added, embedding_dim].
     """
 
-    def __init__(self, base: ItemIndex, embeddings: np.ndarray) -> None:
-        super().__init__(name="delta_index")
+    def __init__(self, base: Searcher, embeddings: np.ndarray) -> None:
+        added = len(embeddings)
+        super().__init__(base.num_items + added, {**base.parameters, "added": added})
         self.base = base
-        self.num_items = base.num_items + len(embeddings)
-        self.parameters: dict[str, Any] = {**base.parameters, "added": len(embeddings)}
         self._embeddings = tf.Variable(embeddings, trainable=False, dtype=tf.float32)
 
     def tensors(self) -> list[np.ndarray]:
@@ -32,7 +29,7 @@ class DeltaIndex(tf.Module):
         return [*self.base.tensors(), self._embeddings.numpy()]
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `ItemIndex.search`. Of equal scores the row of the base comes first."""
+        """See `Searcher.search`. Of equal scores the row of the base comes first."""
         rows, scores = self.base.search(queries, k)
         scores = tf.where(rows >= 0, scores, -np.inf)
         added = tf.linalg.matmul(queries, self._embeddings, transpose_b=True)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.cluster import MiniBatchKMeans
 
-from tfrec.index.exact import strengthened
+from tfrec.index.item_index import ItemIndex, strengthened
 from tfrec.index.loop import search_each
 from tfrec.index.table import EmbeddingTable, Precision
 
@@ -20,7 +20,7 @@ _ASSIGN_BLOCK = 65_536
 _CELLS_PER_SEARCHED = 256
 
 
-class PortableIndex(tf.Module):
+class PortableIndex(ItemIndex):
     """An inverted file: rows in cells around centres, of which a search scores the nearest cells'.
 
     Scores are the dot products; what is missed lies in cells that were not searched. Below
@@ -41,9 +41,7 @@ class PortableIndex(tf.Module):
     def __init__(
         self, tensors: Sequence[np.ndarray], num_items: int, parameters: Mapping[str, Any]
     ) -> None:
-        super().__init__(name="portable_index")
-        self.num_items = num_items
-        self.parameters = dict(parameters)
+        super().__init__(num_items, parameters)
         centres, starts, rows, embeddings = tensors
         self._centres = tf.Variable(centres, trainable=False, dtype=tf.float32)
         self._starts = tf.Variable(starts, trainable=False, dtype=tf.int32)
@@ -78,18 +76,19 @@ class PortableIndex(tf.Module):
         }
         return cls([centres, starts, order, embeddings[order]], num_items, parameters)
 
-    def strengthen(self) -> None:
+    def strengthen(self) -> bool:
         """Searches more cells from now on."""
         self.parameters = strengthened(
             self.parameters, ["num_cells_to_search"], self.parameters["num_cells"]
         )
+        return True
 
     def tensors(self) -> list[np.ndarray]:
         """Returns what the constructor takes."""
         return [v.numpy() for v in (self._centres, self._starts, self._rows, self._embeddings)]
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `ItemIndex.search`."""
+        """See `Searcher.search`."""
         k = tf.minimum(k, self.num_items)
         num_cells = self.parameters["num_cells"]
         if num_cells == 1:

@@ -10,8 +10,9 @@ import numpy as np
 import tensorflow as tf
 from scann.scann_ops.py import scann_ops
 
-from tfrec.index.exact import strengthened
+from tfrec.index.item_index import ItemIndex, filled, strengthened
 from tfrec.index.loop import search_each
+from tfrec.index.table import Precision
 
 _EXACT_BELOW = 20_000
 _FLAT_BELOW = 100_000
@@ -32,7 +33,7 @@ _STATE = (
 _PROTOS = ("scann_config", "serialized_partitioner", "ah_codebook")
 
 
-class ScannIndex(tf.Module):
+class ScannIndex(ItemIndex):
     """A ScaNN searcher, held as variables so that it can be exported and stored.
 
     The kind of search follows ScaNN's rule of thumb: every row below 20,000 items, quantised rows
@@ -52,9 +53,7 @@ class ScannIndex(tf.Module):
     def __init__(
         self, tensors: Sequence[np.ndarray], num_items: int, parameters: Mapping[str, Any]
     ) -> None:
-        super().__init__(name="scann_index")
-        self.num_items = num_items
-        self.parameters = dict(parameters)
+        super().__init__(num_items, parameters)
         self._state = scann_ops.ScannState(
             [
                 _to_proto(tensor) if name in _PROTOS else tf.constant(tensor)
@@ -63,12 +62,14 @@ class ScannIndex(tf.Module):
         )
 
     @classmethod
-    def build(cls, embeddings: np.ndarray, k: int) -> ScannIndex:
+    def build(cls, embeddings: np.ndarray, k: int, precision: Precision = "float32") -> ScannIndex:
         """Builds a searcher.
 
         Args:
             embeddings: float32 [num_items, embedding_dim].
             k: Number of rows that searches usually want.
+            precision: Of no matter: of ScaNN's operations only those with float32 rows can be
+                stored and loaded (1.4.2).
         """
         num_items = len(embeddings)
         parameters = _parameters(num_items, k)
@@ -87,17 +88,18 @@ class ScannIndex(tf.Module):
         tensors = scann_ops.scann_to_tensors(builder.build().searcher_handle)
         return cls([_to_array(tensor) for tensor in tensors], num_items, parameters)
 
-    def strengthen(self) -> None:
+    def strengthen(self) -> bool:
         """Searches more leaves and re-scores more rows from now on."""
         efforts = ["reorder", "num_leaves_to_search"]
         self.parameters = strengthened(self.parameters, efforts, self.num_items)
+        return True
 
     def tensors(self) -> list[np.ndarray]:
         """Returns what the constructor takes."""
         return [_to_array(getattr(self._state, name)) for name in _STATE]
 
     def search(self, queries: tf.Tensor, k: tf.Tensor | int) -> tuple[tf.Tensor, tf.Tensor]:
-        """See `ItemIndex.search`."""
+        """See `Searcher.search`."""
         searcher = scann_ops.searcher_from_module(self._state)
         k = tf.minimum(k, self.num_items)
         # What the index was built for is a floor: a search for more re-scores and visits more.
@@ -113,23 +115,15 @@ class ScannIndex(tf.Module):
         }
         if "reorder" not in self.parameters:
             rows, scores = searcher.search_batched(queries, **settings)
-            return _filled(rows, scores, k)
+            return filled(rows, scores, k)
 
         def search_one(query: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             rows, scores = searcher.search(query, **settings)
-            rows, scores = _filled(rows[None], scores[None], k)
+            rows, scores = filled(rows[None], scores[None], k)
             return rows[0], scores[0]
 
         # Of a batch ScaNN would answer a query otherwise than alone.
         return search_each(search_one, queries)
-
-
-def _filled(rows: tf.Tensor, scores: tf.Tensor, k: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Fills lists up to k columns; ScaNN gives fewer, or infinite scores, where it finds less."""
-    is_row = tf.math.is_finite(scores)
-    rows, scores = tf.where(is_row, rows, -1), tf.where(is_row, scores, 0.0)
-    padding = [[0, 0], [0, k - tf.shape(rows)[1]]]
-    return tf.pad(rows, padding, constant_values=-1), tf.pad(scores, padding)
 
 
 def _parameters(num_items: int, k: int) -> dict[str, Any]:

@@ -225,7 +225,7 @@ def batch_signature(batch: Mapping[str, np.ndarray]) -> dict[str, tf.TensorSpec]
     """Returns names, types and shapes of all batches like this one, of any number of rows.
 
     A function that is traced for them alone computes the same whichever batch it sees first. One
-    that is traced anew for other sizes does not: each trace is optimized for its own shapes.
+    that is traced anew for other sizes does not: each trace is optimised for its own shapes.
     """
     return {
         name: tf.TensorSpec([None, *values.shape[1:]], values.dtype)

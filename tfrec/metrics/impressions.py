@@ -57,24 +57,3 @@ def impression_values(
         best = ideal[np.clip(num_clicks.astype(int), 1, depth) - 1]
         values[f"ndcg_at_{depth}"] = share(total(discount), best)
     return values
-
-
-def impression_metrics(
-    labels: np.ndarray, scores: np.ndarray, groups: np.ndarray
-) -> dict[str, float]:
-    """Averages `impression_values` over the impressions that have both classes.
-
-    Returns:
-        The means by name, NaN if there is no such impression, with ``impressions``, how many were
-        measured, and ``left_out``, how many have one class only.
-    """
-    values = impression_values(labels, scores, groups)
-    is_measured = ~np.isnan(values["auc"])
-    return {
-        **{
-            name: float(value[is_measured].mean()) if is_measured.any() else float("nan")
-            for name, value in values.items()
-        },
-        "impressions": float(is_measured.sum()),
-        "left_out": float((~is_measured).sum()),
-    }

@@ -174,11 +174,6 @@ def ndcg_at_k(ranks: np.ndarray, k: int) -> float:
     return float(gains(ranks, k).mean())
 
 
-def mean_reciprocal_rank(ranks: np.ndarray) -> float:
-    """Mean of 1 / rank."""
-    return float((1.0 / ranks).mean())
-
-
 def retrieval_metrics(ranks: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
     """Returns recall and NDCG at each of `ks`, and the mean reciprocal rank."""
     return {name: float(value.mean()) for name, value in target_values(ranks, ks).items()}

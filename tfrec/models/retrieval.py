@@ -86,6 +86,11 @@ class RetrievalModel(keras.layers.Layer):
         return cls(**(config | layers))
 
     @property
+    def is_unit(self) -> bool:
+        """Whether embeddings have length 1, so that scores are cosines."""
+        return bool(self.item_tower.is_unit and self.user_tower.is_unit)
+
+    @property
     def temperature(self) -> float:
         """What scores are divided by before a softmax."""
         return math.exp(float(self.log_temperature.numpy()))

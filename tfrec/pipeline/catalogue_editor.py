@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tfrec.config import TableFile
+from tfrec.config import Data, TableFile
 from tfrec.data.parsing.catalogue import type_items
 from tfrec.data.parsing.checks import Findings
 from tfrec.data.reading.files import read_batches
@@ -61,18 +61,20 @@ class CatalogueEditor:
 
     Args:
         pipeline: The run.
+        announce: Called with a line for people, for each kind of row that is repaired or dropped.
 
     Raises:
         ConfigError: The model has no towers, or the run is not finished.
     """
 
-    def __init__(self, pipeline: Pipeline) -> None:
+    def __init__(self, pipeline: Pipeline, announce: Callable[[str], None] = print) -> None:
         if not pipeline.artefacts.has_towers:
             raise ConfigError(
                 "ranking.towers: `none` has no item tower that could embed new items; train again."
             )
         pipeline.check_is_finished()
         self._run = pipeline.artefacts
+        self._announce = announce
         self._model = pipeline.fingerprints()[Export.name]
         self._ids = self._run.data.items[Columns.ITEM_ID]
 
@@ -84,16 +86,7 @@ class CatalogueEditor:
         Raises:
             DataError: A row does not fit, an added id is there already or an updated one is not.
         """
-        config = self._run.settings
-        repair = config.data.cleaning.bad_cells == "repair"
-        hidden = config.data.privacy.never_write
-        tables = config.data.tables
-        table = TableFile(path=[str(path)])
-        if tables and tables.items:  # in the form of the items that trained
-            table = tables.items[0].model_copy(update={"path": [str(path)], "tfds": None})
-        batches = list(read_batches([table], None, hidden, repair=repair))
-        findings = Findings("repair" if repair else "raise")
-        items = type_items(batches, config.data, findings, Counter())
+        items = read_items(path, self._run.settings.data, self._announce)
         changes = self._changes()
         embeddings, ranked = self._embed(items, changes)
         changed = changes.with_items(items, embeddings, ranked, self._ids, update=update)
@@ -175,3 +168,37 @@ class CatalogueEditor:
         if (self._run.changes_folder / INDEX).is_dir():
             stamp += f"-{self._run.index_report(INDEX, changes)['num_items']}"
         return stamp
+
+
+def read_items(path: Path, data: Data, announce: Callable[[str], None]) -> pl.DataFrame:
+    """Reads a table of items as that of the training was read.
+
+    Args:
+        path: The file.
+        data: What `data.items` and `data.cleaning` declare.
+        announce: Called with a line for each kind of cell that is repaired, for dropped rows, and
+            with their number.
+
+    Returns:
+        Typed as the prepared items.
+
+    Raises:
+        DataError: A row does not fit, and is not to be repaired.
+    """
+    repair = data.cleaning.bad_cells == "repair"
+    table = TableFile(path=[str(path)])
+    if data.tables and data.tables.items:  # in the form of the items that trained
+        table = data.tables.items[0].model_copy(update={"path": [str(path)], "tfds": None})
+    batches = list(read_batches([table], None, data.privacy.never_write, repair=repair))
+    findings = Findings("repair" if repair else "raise", data.privacy.never_write)
+    counts: Counter[str] = Counter()
+    items = type_items(batches, data, findings, counts)
+    for finding in findings:
+        announce(f"{finding.message()} What is done: {finding.repair}.")
+    for what, number in counts.items():
+        if number:
+            announce(f"{path}: {what.replace('_', ' ')}: {number}")
+    read = sum(batch.frame.height for batch in batches)
+    if dropped := read - items.height:
+        announce(f"{path}: {dropped} of {read} rows dropped")
+    return items

@@ -11,6 +11,7 @@ import numpy as np
 from tfrec.config import Config
 from tfrec.errors import ConfigError
 from tfrec.files import write_file, write_json
+from tfrec.log import tell
 from tfrec.pipeline import Pipeline
 
 # Of each model and metric: the mean, the deviation and the numbers of the folds.
@@ -33,7 +34,7 @@ def fold_config(config: Config, fold: int) -> Config:
 
 def cross_validate(
     config: Config,
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = tell,
     tables: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Trains and measures on each fold; stages that are done already are not repeated.

@@ -12,18 +12,19 @@ from tfrec.pipeline.run import INDEX, Run
 from tfrec.schema import Columns
 
 if TYPE_CHECKING:  # TensorFlow is loaded by what really needs it
+    from tfrec.candidates.order import ListOrder
     from tfrec.candidates.sources import CandidateSources
     from tfrec.encoders.text_encoder import TextEncoder
-    from tfrec.index.build import ItemIndex
+    from tfrec.index import Searcher
     from tfrec.inference.embedder import Embedder
     from tfrec.inference.embeddings import Embeddings
     from tfrec.inference.pair_scorer import PairScorer
     from tfrec.inputs.batches import InputTables
     from tfrec.models.ranking import RankingModel
     from tfrec.models.retrieval import RetrievalModel
-    from tfrec.recommender import Catalogue, Recommender
+    from tfrec.recommender import Catalogue, Inputs, Recommender
+    from tfrec.recommender.candidate_lists import CandidateLists
     from tfrec.recommender.changes import Changes
-    from tfrec.training.candidate_lists import CandidateLists
 
 
 def start_tensorflow(run: Run) -> None:
@@ -119,28 +120,80 @@ def pair_scorer(run: Run) -> PairScorer:
 
 def candidate_sources(run: Run) -> CandidateSources:
     """Returns all sources of candidates."""
-    from tfrec.candidates.sources import CandidateSources
+    from tfrec.candidates.build import loaded_sources
 
     settings = run.settings
     count = min(settings.index.candidates, run.data.num_items)
-    return CandidateSources(run.candidate_tables(), settings.candidates, count)
+    return loaded_sources(settings.candidates, run.candidate_arrays(), count)
 
 
-def candidate_lists(run: Run, *, remove_seen: bool = True) -> CandidateLists:
-    """Returns what finds the candidates of prepared requests."""
-    from tfrec.encoders.tokenizer import build_tokenizer, pack_tokens
-    from tfrec.training.candidate_lists import CandidateLists
+def exact_lists(
+    run: Run, order: ListOrder | None = None, *, remove_seen: bool = True
+) -> CandidateLists:
+    """Returns the whole recommender with exact search, asked about requests of the prepared data.
 
-    embeddings, tokenizer = run.embeddings(), build_tokenizer(run.vocabulary())
+    It has no filters, no caps, and what it computes with is float32.
+
+    Args:
+        run: The run.
+        order: What lists are sorted by, where that is known.
+        remove_seen: Whether items of the history are left out.
+    """
+    from tfrec.candidates.order import given_order
+    from tfrec.index import ExactIndex
+    from tfrec.recommender import Recommender
+    from tfrec.recommender.recommender import order_names
+
+    embeddings, sources = run.embeddings(), candidate_sources(run)
     assert embeddings is not None  # the stages are part of runs with towers only
-    max_tokens = run.settings.text.max_query_tokens
-    return CandidateLists(
+    retrieval, own_towers = _trained_towers(run)
+    recommender = Recommender(
+        retrieval,
+        trained_ranking(run),
+        ExactIndex(embeddings.items[1:]),
+        _trained_catalogue(run),
+        _inputs(run),
+        vocabulary=run.vocabulary(),
+        max_item_tokens=run.settings.text.max_item_tokens,
+        max_query_tokens=run.settings.text.max_query_tokens,
+        ranking_towers=own_towers,
+        sources=sources,
+        order=order or given_order(order_names(sources), 1.0),
+        k=sources.num_candidates,
+    )
+    return _prepared_lists(run, recommender, remove_seen, is_compressed=False)
+
+
+def exported_lists(run: Run) -> CandidateLists:
+    """Returns the recommender as it is exported, asked about requests of the prepared data."""
+    settings = run.settings
+    is_compressed = settings.index.precision != "float32" or settings.export.encoder != "float32"
+    return _prepared_lists(run, load_recommender(run), True, is_compressed)
+
+
+def _prepared_lists(
+    run: Run, recommender: Recommender, leave_out_history: bool, is_compressed: bool
+) -> CandidateLists:
+    """Asks a recommender; a compressed one embeds requests itself, others take what is known."""
+    from tfrec.inputs.item_statistics import live_statistics
+    from tfrec.recommender.candidate_lists import CandidateLists
+    from tfrec.recommender.prepared_requests import PreparedRequests
+
+    embeddings = run.embeddings()
+    assert embeddings is not None  # there are towers
+    requests = PreparedRequests(
         run.data,
-        embeddings,
-        candidate_sources(run),
-        lambda texts: pack_tokens(tokenizer, texts, max_tokens),
-        pair_scorer(run),
-        remove_seen=remove_seen,
+        input_tables(run),
+        embeddings=None if is_compressed else embeddings,
+        ranked_embeddings=None if is_compressed else _ranked_embeddings(run),
+        tokenize=recommender.reader.tokenize_query,
+        leave_out_history=leave_out_history,
+    )
+    return CandidateLists(
+        recommender,
+        requests,
+        temperature=embeddings.temperature,
+        statistics=live_statistics(run.data, run.settings),
     )
 
 
@@ -152,14 +205,12 @@ def load_recommender(run: Run, changes: Changes | None = None, index: str = INDE
         changes: Of its catalogue since the training.
         index: Folder of its index, within that of the run.
     """
-    from tfrec.recommender import Inputs, Recommender
+    from tfrec.recommender import Recommender
 
-    data, settings = run.data, run.settings
+    settings = run.settings
     retrieval = own_towers = searched = None
     if run.has_towers:
-        retrieval = trained_retrieval(run, run.search_towers)
-        if run.ranking_towers != run.search_towers:
-            own_towers = trained_retrieval(run, run.ranking_towers, retrieval.encoder)
+        retrieval, own_towers = _trained_towers(run)
         if settings.export.encoder == "int8":
             retrieval.encoder.to_int8()
         searched = _load_index(run, index, changes)
@@ -168,13 +219,7 @@ def load_recommender(run: Run, changes: Changes | None = None, index: str = INDE
         trained_ranking(run),
         searched,
         _load_catalogue(run, changes),
-        Inputs(
-            user_text=settings.data.users.text,
-            request_features=[*data.user_features, *data.context_features],
-            item_text=settings.data.items.text,
-            item_features=data.item_features,
-            event_kinds=data.event_kinds,
-        ),
+        _inputs(run),
         vocabulary=run.vocabulary() if run.has_towers else [],
         max_item_tokens=settings.text.max_item_tokens,
         max_query_tokens=settings.text.max_query_tokens,
@@ -187,7 +232,28 @@ def load_recommender(run: Run, changes: Changes | None = None, index: str = INDE
     )
 
 
-def _load_index(run: Run, name: str, changes: Changes | None) -> ItemIndex:
+def _trained_towers(run: Run) -> tuple[RetrievalModel, RetrievalModel | None]:
+    """Reads the towers that find candidates, and those of the ranking model's own."""
+    retrieval = trained_retrieval(run, run.search_towers)
+    if run.ranking_towers == run.search_towers:
+        return retrieval, None
+    return retrieval, trained_retrieval(run, run.ranking_towers, retrieval.encoder)
+
+
+def _inputs(run: Run) -> Inputs:
+    from tfrec.recommender import Inputs
+
+    data, settings = run.data, run.settings
+    return Inputs(
+        user_text=settings.data.users.text,
+        request_features=[*data.user_features, *data.context_features],
+        item_text=settings.data.items.text,
+        item_features=data.item_features,
+        event_kinds=data.event_kinds,
+    )
+
+
+def _load_index(run: Run, name: str, changes: Changes | None) -> Searcher:
     """Reads an index; items that came after it are searched beside it."""
     from tfrec.index.delta import DeltaIndex
 
@@ -200,13 +266,23 @@ def _load_index(run: Run, name: str, changes: Changes | None) -> ItemIndex:
 
 
 def _load_catalogue(run: Run, changes: Changes | None) -> Catalogue:
-    from tfrec.recommender import Catalogue
+    """Returns items and users as they are by now, with what filters and caps read."""
     from tfrec.recommender.catalogue import changed_catalogue, item_filters
 
-    data, embeddings, ranked = run.data, run.embeddings(), None
-    if run.ranking_towers != run.search_towers:
-        ranked = run.embeddings(run.ranking_towers)
-    catalogue = Catalogue(
+    data, catalogue = run.data, _trained_catalogue(run)
+    items, gone = data.items, frozenset[int]()
+    if changes is not None and changes.number:
+        items, gone = pl.concat([items, changes.items], how="diagonal_relaxed"), changes.gone
+        catalogue = changed_catalogue(catalogue, changes, items, data.item_features)
+    return replace(catalogue, **item_filters(items, run.settings.filters, gone))
+
+
+def _trained_catalogue(run: Run) -> Catalogue:
+    """Returns items and users of the training, before any filter."""
+    from tfrec.recommender import Catalogue
+
+    data, embeddings, ranked = run.data, run.embeddings(), _ranked_embeddings(run)
+    return Catalogue(
         item_ids=data.items[Columns.ITEM_ID].to_list(),
         item_id_rows=data.item_id_rows,
         item_inputs=data.item_inputs,
@@ -215,11 +291,13 @@ def _load_catalogue(run: Run, changes: Changes | None) -> Catalogue:
         item_embeddings=None if embeddings is None else embeddings.items,
         ranked_embeddings=None if ranked is None else ranked.items,
     )
-    items, gone = data.items, frozenset[int]()
-    if changes is not None and changes.number:
-        items, gone = pl.concat([items, changes.items], how="diagonal_relaxed"), changes.gone
-        catalogue = changed_catalogue(catalogue, changes, items, data.item_features)
-    return replace(catalogue, **item_filters(items, run.settings.filters, gone))
+
+
+def _ranked_embeddings(run: Run) -> Embeddings | None:
+    """Returns what the ranking model's own towers say; None where it has none."""
+    if run.ranking_towers == run.search_towers:
+        return None
+    return run.embeddings(run.ranking_towers)
 
 
 def embed_all(run: Run, embedder: Embedder) -> Embeddings:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import ArtefactError, ConfigError, did_you_mean
 from tfrec.files import read_json
+from tfrec.log import record, tell
 from tfrec.pipeline.models import load_recommender
 from tfrec.pipeline.run import INDEX, Run
 from tfrec.pipeline.stage import Stage, StageRunner
@@ -46,7 +48,8 @@ class Pipeline:
 
     Args:
         config: The run.
-        announce: Called with a line for people as stages start and end.
+        announce: Called with a line for people as stages start and end; by default it goes to the
+            logger ``tfrec``, and so to ``run.log``.
         tables: For the source `tables`: data frames (pandas, polars or pyarrow) by name: events
             and, as declared, items, users and relations.
         donors: Folders of other runs, from which stages that would be the same are taken over.
@@ -61,7 +64,7 @@ class Pipeline:
     def __init__(
         self,
         config: Config,
-        announce: Callable[[str], None] = print,
+        announce: Callable[[str], None] = tell,
         tables: Mapping[str, Any] | None = None,
         donors: Sequence[Path] = (),
     ) -> None:
@@ -75,26 +78,29 @@ class Pipeline:
         """Runs every stage up to `until` that is missing or changed; by default all.
 
         Raises:
-            ConfigError: There is no such stage.
+            ConfigError: There is no such stage, or a part of your own is not what it should be.
         """
         names = list(self._stages)
         if until not in names:
             raise ConfigError(f"stage: wanted one of {', '.join(names)}, got {until!r}.")
         last = names[-1] if until == LAST else until  # a stage of yours may follow the export
+        try_late_parts(self.config)
         shared = [
             stage
             for stage in list(self._stages.values())[: names.index(last) + 1]
             if isinstance(stage, Retrieval) and self.config.run.strategy == "multi_worker"
         ]
-        for stage in shared:
-            if not self._runner.is_published(stage.name):
-                self._announce(f"{stage.name}: waiting for all workers of TF_CONFIG")
-                stage.meet_workers()
-        if not self.works_along:
-            self._runner.run(last)
-            return
-        for stage in shared:
-            self._runner.work_along(stage.name)
+        # Of several workers the chief alone writes the files of the run, its log among them.
+        with nullcontext() if self.works_along else record(self.artefacts.log):
+            for stage in shared:
+                if not self._runner.is_published(stage.name):
+                    self._announce(f"{stage.name}: waiting for all workers of TF_CONFIG")
+                    stage.meet_workers()
+            if not self.works_along:
+                self._runner.run(last)
+                return
+            for stage in shared:
+                self._runner.work_along(stage.name)
 
     @property
     def works_along(self) -> bool:
@@ -187,9 +193,9 @@ def list_stages(config: Config) -> list[Stage]:
             Prepare(),
             Vocabulary(),
             Tokens(),
+            Candidates(),
             Pretraining(),
             Retrieval(),
-            Candidates(),
             Ranking(),
             Order(),
             Index(needs=[Ranking.name if towers == "shared" else Retrieval.name]),
@@ -207,6 +213,22 @@ def list_stages(config: Config) -> list[Stage]:
         stage.origin = entry.model_dump(mode="json", include={"kind", "options"})
         stages.insert(names.index(entry.after) + 1, stage)
     return stages
+
+
+def try_late_parts(config: Config) -> None:
+    """Tries parts of somebody else that are needed only after the training, before it begins.
+
+    Raises:
+        ConfigError: One cannot be made, or breaks its contract.
+    """
+    if config.evaluation.metrics:
+        from tfrec.evaluation.own_metrics import own_metrics
+
+        own_metrics(config.evaluation)
+    if config.ranking.towers != "none" and not config.index.is_ours:
+        from tfrec.index.build import try_index
+
+        try_index(config.index.kind, config.index.options)
 
 
 def is_chief_of(cluster: str) -> bool:

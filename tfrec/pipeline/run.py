@@ -15,14 +15,14 @@ from tfrec.config.view import limit_config
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import ArtefactError
 from tfrec.files import read_json, write_array, write_arrays, write_file, write_json
-from tfrec.metrics.health import Finding
+from tfrec.metrics.diagnosis import Finding
 
 if TYPE_CHECKING:  # TensorFlow is loaded by what really needs it
     import keras
 
+    from tfrec.candidates.build import Arrays
     from tfrec.candidates.order import ListOrder
-    from tfrec.candidates.tables import CandidateTable
-    from tfrec.index.build import ItemIndex
+    from tfrec.index import ItemIndex
     from tfrec.inference.embeddings import Embeddings
     from tfrec.models.ranking import RankingModel
     from tfrec.models.retrieval import RetrievalModel
@@ -42,10 +42,11 @@ _TRAININGS = ("pretraining", "retrieval", "ranking")
 _MODEL, _EMBEDDINGS, _BACKBONE = "model.npz", "embeddings.npz", "backbone.npz"
 _HISTORY, _KEPT, _HEALTH = "history.json", "kept.json", "health.json"
 _VOCABULARY, _ITEM_TOKENS, _TEXT_TOKENS = "vocabulary.txt", "items.npy", "texts.npy"
-_TABLES, _ORDER = "tables.npz", "order.json"
+_SOURCES, _ORDER = "sources.npz", "order.json"
 _REPORT, _PAGE = "report.json", "report.md"
 _SAMPLE, _VERSIONS = "sample.json", "version.json"
 _INDEX_REPORT, _CHANGES = "index.json", "changes.json"
+_LOG = "run.log"
 
 
 class Run:
@@ -117,6 +118,11 @@ class Run:
         return self.folder.joinpath(stage, *names)
 
     @property
+    def log(self) -> Path:
+        """What the run said, over all its restarts."""
+        return self.folder / _LOG
+
+    @property
     def search_towers(self) -> str:
         """Folder of the towers that find candidates."""
         is_shared = self.settings.ranking.towers == "shared"
@@ -186,11 +192,11 @@ class Run:
         """Returns what the round that a training stage kept measured."""
         return read_json(self.path(stage, _KEPT))
 
-    def candidate_tables(self) -> dict[str, CandidateTable]:
-        """Reads what each source but the towers proposes."""
-        from tfrec.candidates.tables import load_tables
+    def candidate_arrays(self) -> Arrays:
+        """Reads what each source of candidates keeps."""
+        from tfrec.candidates.build import load_arrays
 
-        return load_tables(self.path("candidates", _TABLES))
+        return load_arrays(self.path("candidates", _SOURCES))
 
     def order(self) -> ListOrder:
         """Reads what answers are sorted by."""
@@ -296,11 +302,11 @@ def write_health(folder: Path, findings: Sequence[Finding]) -> None:
     write_json(folder / _HEALTH, [asdict(finding) for finding in findings])
 
 
-def write_candidate_tables(folder: Path, tables: Mapping[str, CandidateTable]) -> None:
-    """Writes what each source but the towers proposes."""
-    from tfrec.candidates.tables import save_tables
+def write_candidate_arrays(folder: Path, arrays: Arrays) -> None:
+    """Writes what each source of candidates keeps."""
+    from tfrec.candidates.build import save_arrays
 
-    save_tables(folder / _TABLES, tables)
+    save_arrays(folder / _SOURCES, arrays)
 
 
 def write_order(folder: Path, order: ListOrder) -> None:

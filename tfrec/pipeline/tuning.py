@@ -13,6 +13,7 @@ from tfrec.config import Config, TuningRange, load_config
 from tfrec.config.reading import override_file
 from tfrec.errors import ConfigError, TfrecError
 from tfrec.files import lock_folder, read_json, write_file, write_json, write_stream
+from tfrec.log import tell
 from tfrec.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -78,7 +79,7 @@ def tune(
     overrides: Sequence[str] = (),
     *,
     trials: int | None = None,
-    announce: Callable[[str], None] = print,
+    announce: Callable[[str], None] = tell,
     tables: Mapping[str, Any] | None = None,
 ) -> Search:
     """Runs trials until there are as many as asked for; earlier ones of the same search count.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,6 +9,7 @@ import numpy as np
 import polars as pl
 
 from tfrec.errors import DataError
+from tfrec.files import read_json, write_arrays, write_json
 from tfrec.schema import Columns
 
 _MAX_NAMED = 5
@@ -46,19 +46,19 @@ class Changes:
         arrays = {"items": self.embeddings}
         if self.ranked_embeddings is not None:
             arrays["ranked"] = self.ranked_embeddings
-        np.savez(folder / "embeddings.npz", allow_pickle=False, **arrays)
+        write_arrays(folder / "embeddings.npz", arrays)
         facts = {
             "model": self.model,
             "number": self.number,
             "gone": sorted(self.gone),
             "replaced": sorted(self.replaced),
         }
-        (folder / "changes.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        write_json(folder / "changes.json", facts)
 
     @classmethod
     def load(cls, folder: Path) -> Changes:
         """Reads what `save` wrote."""
-        facts = json.loads((folder / "changes.json").read_text(encoding="utf-8"))
+        facts = read_json(folder / "changes.json")
         with np.load(folder / "embeddings.npz") as arrays:
             found = {name: arrays[name] for name in arrays.files}
         return cls(

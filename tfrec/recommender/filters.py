@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrec.features.lookup import lookup_table
 from tfrec.recommender.catalogue import Catalogue
-from tfrec.recommender.reading import lookup_table
 from tfrec.schema import UNKNOWN_INDEX, Tensors
 
 _SAMPLE = 1024
 
 
-@dataclass(frozen=True)
-class Barred:
+class Barred(NamedTuple):
     """What the requests of a batch bar.
 
     Attributes:
@@ -36,16 +34,8 @@ class Barred:
 
     def of(self, number: tf.Tensor) -> Barred:
         """Returns the request with a number, int32 [], as a batch of one."""
-
-        def pick(values: tf.Tensor) -> tf.Tensor:
-            return values[number][None]
-
-        return Barred(
-            pick(self.items),
-            {name: pick(values) for name, values in self.allowed.items()},
-            {name: pick(values) for name, values in self.denied.items()},
-            {name: pick(values) for name, values in self.is_limited.items()},
-        )
+        picked: Barred = tf.nest.map_structure(lambda values: values[number][None], self)
+        return picked
 
 
 class ItemFilters(keras.layers.Layer):

@@ -8,8 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tfrec.index import build_index
 from tfrec.index.allowed import search_allowed
-from tfrec.index.build import Kind, build_index
 from tfrec.index.table import EmbeddingTable
 from tfrec.models.ranker import Ranker
 from tfrec.models.two_tower import Features, TwoTower
@@ -27,7 +27,7 @@ class TwoStage(keras.layers.Layer):
         requests: Features of some requests, of a thousand for example. Names, types and shapes of
             a request are theirs; they measure the index and verify exports.
         ranker: Its output sorts the answers; None: the towers' score does.
-        index: ``scann``, ``portable`` or ``exact``.
+        index: ``scann``, ``portable``, ``exact`` or ``package.module:Class`` of your own.
         k: Items in an answer.
         num_candidates: Items that the towers hand to the ranker.
         min_recall: Against exact search; below it the index is refused.
@@ -44,7 +44,7 @@ class TwoStage(keras.layers.Layer):
         requests: Features,
         *,
         ranker: Ranker | None = None,
-        index: Kind = "scann",
+        index: str = "scann",
         k: int = 10,
         num_candidates: int = 100,
         min_recall: float = 0.95,
@@ -128,7 +128,7 @@ class TwoStage(keras.layers.Layer):
         is_known = (own != UNKNOWN_INDEX)[:, None]
         return self._named(tf.where(is_known, items, UNKNOWN_INDEX), scores)
 
-    def with_index(self, kind: Kind) -> TwoStage:
+    def with_index(self, kind: str) -> TwoStage:
         """Returns the same model with another kind of index."""
         return TwoStage(
             self.towers,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.errors import TfrecError
-from tfrec.metrics.health import OF_RANKING, Finding
+from tfrec.metrics.diagnosis import OF_RANKING, Finding
 
 if TYPE_CHECKING:  # an alarm is sounded without loading TensorFlow
     from tfrec.inference.embedder import Embedder

@@ -21,6 +21,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from tfrec.errors import TfrecError
+from tfrec.log import tell
 from tfrec.progress import progress_bar
 from tfrec.training.checkpoint import Checkpoint
 from tfrec.training.strategy import Replicas
@@ -188,7 +189,7 @@ def _tell_round(run: Run, state: _State, bar: tqdm, observer: Observer) -> None:
     bar.set_postfix({name: f"{value:.4g}" for name, value in measured.items()}, refresh=False)
     text = run.describe(measured)
     if text is not None and run.replicas.is_chief:
-        bar.write(f"{run.name} epoch {number}/{run.rounds}: {text}")
+        tell(f"{run.name} epoch {number}/{run.rounds}: {text}")
     observer.on_round(number, measured)
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from tfrec.config import Config
 from tfrec.data.dataset import PreparedData
 from tfrec.inference.embedder import Embedder
-from tfrec.metrics.health import HealthReport, measure_health
+from tfrec.metrics.diagnosis import HealthReport
+from tfrec.metrics.health import measure_health
 from tfrec.metrics.retrieval import recall_at_k, target_ranks, top_items
 from tfrec.schema import Columns
 

@@ -1,30 +1,30 @@
-"""What each source of candidates but the towers proposes."""
+"""What the sources of candidates learn."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from tfrec.pipeline.run import Run, write_candidate_tables
+from tfrec.pipeline.run import Run, write_candidate_arrays
 from tfrec.pipeline.stage import Stage
 
 
 class Candidates(Stage):
-    """Builds the table of each source: from an item or a token to weighted items."""
+    """Lets every source learn from the training data, and asks it once to see that it answers."""
 
     name = "candidates"
     needs = ("tokens",)
     determined_by = ("candidates",)
 
     def write(self, run: Run, folder: Path) -> None:
-        from tfrec.candidates.tables import build_tables
+        from tfrec.candidates.build import build_sources
+        from tfrec.candidates.source import SourceData
         from tfrec.encoders.tokenizer import special_tokens
 
         vocabulary = run.vocabulary()
-        tables = build_tables(
+        known = SourceData(
             run.data,
             run.item_tokens(),
             num_tokens=len(vocabulary),
             first_word=special_tokens(vocabulary)[1],
-            config=run.settings.candidates,
         )
-        write_candidate_tables(folder, tables)
+        write_candidate_arrays(folder, build_sources(run.settings.candidates, known))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tfrec.data.reading.sources import read_oracle
-from tfrec.pipeline.models import candidate_lists, pair_scorer, start_tensorflow
+from tfrec.pipeline.models import exact_lists, exported_lists, pair_scorer, start_tensorflow
 from tfrec.pipeline.run import Run
 from tfrec.pipeline.stage import Stage
 
@@ -19,7 +19,7 @@ class Evaluation(Stage):
     """
 
     name = "evaluation"
-    determined_by = ("seed", "evaluation", "name")
+    determined_by = ("seed", "evaluation", "export.encoder", "export.k", "filters", "name")
     writes = ("report.json", "report.md")
 
     def __init__(self, needs: Sequence[str] = ("order", "index")) -> None:
@@ -36,8 +36,8 @@ class Evaluation(Stage):
         retrieval = None
         if embeddings is not None:
             oracle = read_oracle(settings.data, settings.seed)
-            lists = candidate_lists(run, remove_seen=settings.evaluation.remove_seen)
-            stages = TwoStages(lists, run.order())
+            exact = exact_lists(run, run.order(), remove_seen=settings.evaluation.remove_seen)
+            stages = TwoStages(exact, exported_lists(run))
             retrieval, ranked = evaluate_retrieval(data, embeddings, oracle, settings, stages)
             write_ranks(folder, data, ranked)
         ranking, predictions = evaluate_ranking(data, pair_scorer(run), embeddings, settings)

@@ -60,5 +60,6 @@ def write_indexes(run: Run, folder: Path, items: np.ndarray) -> None:
             k=settings.candidates,
             min_recall=settings.min_recall,
             precision=settings.precision,
+            options=settings.options if kind == settings.kind else {},
         )
         save_index(place, index, report)

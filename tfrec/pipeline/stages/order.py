@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tfrec.pipeline.models import candidate_lists, start_tensorflow
+from tfrec.pipeline.models import exact_lists, start_tensorflow
 from tfrec.pipeline.run import Run, write_order
 from tfrec.pipeline.stage import Stage
 
@@ -17,7 +17,7 @@ class Order(Stage):
     determined_by = ("seed", "ranking.retrieval_weight", "index.candidates")
 
     def write(self, run: Run, folder: Path) -> None:
-        from tfrec.training.candidate_lists import learn_order
+        from tfrec.training.list_order import learn_order
 
         start_tensorflow(run)
-        write_order(folder, learn_order(candidate_lists(run), run.data, run.settings))
+        write_order(folder, learn_order(exact_lists(run), run.data, run.settings))

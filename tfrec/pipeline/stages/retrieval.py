@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tqdm import tqdm
-
+from tfrec.log import LOGGER
 from tfrec.pipeline.models import (
     embed_all,
     input_tables,
@@ -91,4 +90,4 @@ class Retrieval(Stage):
         Raises:
             HealthError: `run.health_alarm` says so.
         """
-        sound_alarm(run.health(), run.settings.run.health_alarm, tqdm.write)
+        sound_alarm(run.health(), run.settings.run.health_alarm, LOGGER.warning)
