@@ -102,15 +102,17 @@ class UserTower(keras.layers.Layer):
             )
         self.parts = dict(parts or {})
         if hidden_layer:
-            self.hidden = keras.layers.Dense(
-                2 * embedding_dim, activation="gelu", name="hidden", dtype=dtype
-            )
-            self.hidden.build((None, embedding_dim))
-            self.output_projection = keras.layers.Dense(
-                embedding_dim, kernel_initializer="zeros", name="output", dtype=dtype
-            )
-            self.output_projection.build((None, 2 * embedding_dim))
+            self._build_hidden_layer()
         self.built = True
+
+    def _build_hidden_layer(self) -> None:
+        dim, dtype = self.embedding_dim, self.dtype_policy
+        self.hidden = keras.layers.Dense(2 * dim, activation="gelu", name="hidden", dtype=dtype)
+        self.hidden.build((None, dim))
+        self.output_projection = keras.layers.Dense(
+            dim, kernel_initializer="zeros", name="output", dtype=dtype
+        )
+        self.output_projection.build((None, 2 * dim))
 
     def get_config(self) -> dict[str, Any]:
         """Returns what builds the layer again; see Keras."""
