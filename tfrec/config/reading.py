@@ -171,6 +171,8 @@ def _describe_value(problems: Sequence[Any]) -> str:
     hint = did_you_mean(value.lower(), known) if isinstance(value, str) else ""
     if isinstance(value, dict) or problems[0]["loc"][-1:] in _SECRET_KEYS:
         return f"{text}."
+    if ", got " in text:  # it says by itself what came
+        return text if text.endswith((".", "?")) else f"{text}."
     came = repr(value)
     if len(came) > _MAX_VALUE_CHARS:
         came = f"{came[:_MAX_VALUE_CHARS]}..."

@@ -82,15 +82,10 @@ def _item_tower(settings: Retrieval, data: PreparedData, text_dim: int) -> ItemT
         "text_dim": text_dim,
         "embedding_dim": settings.embedding_dim,
     }
-    fusion: Fusion = FUSIONS.make(
-        side.fusion.kind, "retrieval.item.fusion", side.fusion.options, name="fusion"
-    )
-    if not side.fusion.is_ours:
-        num_parts = 2 + len(data.item_features) + len(side.parts)
-        check_fusion(fusion, "retrieval.item.fusion", num_parts, settings.embedding_dim)
+    num_parts = 2 + len(data.item_features) + len(side.parts)
     return ItemTower(
         **given,
-        fusion=fusion,
+        fusion=_fusion(settings, num_parts),
         parts=_own_parts(side.parts, "retrieval.item.parts", given),
         use_id=side.use_id,
         text_scale=side.text_scale,
@@ -122,6 +117,26 @@ def _user_tower(settings: Retrieval, data: PreparedData, text_dim: int) -> UserT
         is_unit=settings.loss.similarity == "cosine",
         name="user_tower",
     )
+
+
+def try_layers(config: Config) -> None:
+    """Makes the layers of the towers that need no data, to see that they keep their contracts.
+
+    Raises:
+        ConfigError: One does not.
+    """
+    settings = config.retrieval
+    with _precision(config):
+        _fusion(settings, num_parts=3)
+        _history_reader(settings.user.history, settings.embedding_dim, config.data.max_history)
+
+
+def _fusion(settings: Retrieval, num_parts: int) -> Fusion:
+    key, section = "retrieval.item.fusion.kind", settings.item.fusion
+    fusion: Fusion = FUSIONS.make(section.kind, key, section.options, name="fusion")
+    if not section.is_ours:
+        check_fusion(fusion, key, num_parts, settings.embedding_dim)
+    return fusion
 
 
 def _history_reader(settings: History, dim: int, max_history: int) -> HistoryReader:

@@ -19,6 +19,7 @@ from tfrec.errors import ArtefactError, ConfigError, did_you_mean
 from tfrec.files import read_json
 from tfrec.log import record, tell
 from tfrec.pipeline.models import load_recommender
+from tfrec.pipeline.parts import try_parts
 from tfrec.pipeline.run import INDEX, Run
 from tfrec.pipeline.stage import Stage, StageRunner
 from tfrec.pipeline.stages import (
@@ -84,7 +85,7 @@ class Pipeline:
         if until not in names:
             raise ConfigError(f"stage: wanted one of {', '.join(names)}, got {until!r}.")
         last = names[-1] if until == LAST else until  # a stage of yours may follow the export
-        try_late_parts(self.config)
+        try_parts(self.config)
         shared = [
             stage
             for stage in list(self._stages.values())[: names.index(last) + 1]
@@ -213,22 +214,6 @@ def list_stages(config: Config) -> list[Stage]:
         stage.origin = entry.model_dump(mode="json", include={"kind", "options"})
         stages.insert(names.index(entry.after) + 1, stage)
     return stages
-
-
-def try_late_parts(config: Config) -> None:
-    """Tries parts of somebody else that are needed only after the training, before it begins.
-
-    Raises:
-        ConfigError: One cannot be made, or breaks its contract.
-    """
-    if config.evaluation.metrics:
-        from tfrec.evaluation.own_metrics import own_metrics
-
-        own_metrics(config.evaluation)
-    if config.ranking.towers != "none" and not config.index.is_ours:
-        from tfrec.index.build import try_index
-
-        try_index(config.index.kind, config.index.options)
 
 
 def is_chief_of(cluster: str) -> bool:
