@@ -223,6 +223,17 @@ def _import(place: str, key: str) -> Any:
         raise ConfigError(f"{key}: {place}: cannot be imported: {reason}") from error
 
 
+CALIBRATORS = Door(
+    "calibrator",
+    "tfrec.models.calibration:Calibrator",
+    {
+        "none": "tfrec.models.calibration:NoCalibration",
+        "temperature": "tfrec.models.calibration:TemperatureCalibrator",
+        "platt": "tfrec.models.calibration:PlattCalibrator",
+        "isotonic": "tfrec.models.calibration:IsotonicCalibrator",
+    },
+)
+
 FUSIONS = Door(
     "fusion",
     "tfrec.towers.fusion:Fusion",
@@ -243,6 +254,8 @@ HISTORY_READERS = Door(
         "none": "tfrec.towers.history:NoHistory",
     },
 )
+
+RANKING_LAYERS = Door("ranking layer", "tfrec.models.ranking_layer:RankingLayer")
 
 TEXT_ENCODERS = Door(
     "text encoder",

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from tfrec.config import Config, ExtraStage, Feature, Step, TableFile, load_config
 from tfrec.config.base import PartSection
 from tfrec.config.models import Metric
+from tfrec.config.ranking import OwnLayer
 from tfrec.config.retrieval import OwnPart
 from tfrec.registry import FEATURE_TYPES
 
@@ -32,6 +33,7 @@ SHARED: dict[type[BaseModel], tuple[str, str]] = {
     ExtraStage: ("<stage>", "stages"),
     Metric: ("<metric>", "metrics"),
     OwnPart: ("<tower_part>", "tower parts"),
+    OwnLayer: ("<ranking_layer>", "ranking layers"),
 }
 
 
