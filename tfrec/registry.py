@@ -153,32 +153,6 @@ class Door:
         return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
 
 
-CANDIDATE_SOURCES = Door(
-    "candidate source",
-    "tfrec.candidates.source:CandidateSource",
-    {
-        "two_tower": "tfrec.candidates.source:TwoTower",
-        "item_knn": "tfrec.candidates.tables:ItemKnn",
-        "ease": "tfrec.candidates.tables:Ease",
-        "content": "tfrec.candidates.tables:Content",
-        "search": "tfrec.candidates.tables:Search",
-        "popularity": "tfrec.candidates.tables:Popularity",
-        "recent_popularity": "tfrec.candidates.tables:RecentPopularity",
-    },
-)
-INDEXES = Door(
-    "index",
-    "tfrec.index.item_index:ItemIndex",
-    {
-        "scann": "tfrec.index.scann:ScannIndex",
-        "portable": "tfrec.index.portable:PortableIndex",
-        "exact": "tfrec.index.exact:ExactIndex",
-    },
-)
-METRICS = Door("metric", "tfrec.metrics.request_metric:RequestMetric")
-STAGES = Door("stage", "tfrec.pipeline.stage:Stage")
-
-
 def foreign_stamps(settings: Any) -> dict[str, str]:
     """Stamps every part of somebody else that settings name, whichever door it came in by.
 
@@ -224,6 +198,43 @@ def _import(place: str, key: str) -> Any:
         raise ConfigError(f"{key}: {place}: cannot be imported: {reason}") from error
 
 
+CALIBRATORS = Door(
+    "calibrator",
+    "tfrec.models.calibration:Calibrator",
+    {
+        "none": "tfrec.models.calibration:NoCalibration",
+        "temperature": "tfrec.models.calibration:TemperatureCalibrator",
+        "platt": "tfrec.models.calibration:PlattCalibrator",
+        "isotonic": "tfrec.models.calibration:IsotonicCalibrator",
+    },
+)
+
+CANDIDATE_SOURCES = Door(
+    "candidate source",
+    "tfrec.candidates.source:CandidateSource",
+    {
+        "two_tower": "tfrec.candidates.source:TwoTower",
+        "item_knn": "tfrec.candidates.tables:ItemKnn",
+        "ease": "tfrec.candidates.tables:Ease",
+        "content": "tfrec.candidates.tables:Content",
+        "search": "tfrec.candidates.tables:Search",
+        "popularity": "tfrec.candidates.tables:Popularity",
+        "recent_popularity": "tfrec.candidates.tables:RecentPopularity",
+    },
+)
+
+FEATURE_TYPES = Door(
+    "feature type",
+    "tfrec.features.feature_type:FeatureType",
+    {
+        "category": "tfrec.features.category:Category",
+        "category_list": "tfrec.features.category_list:CategoryList",
+        "number": "tfrec.features.number:Number",
+        "vector": "tfrec.features.vector:Vector",
+        "date": "tfrec.features.date:Date",
+    },
+)
+
 FUSIONS = Door(
     "fusion",
     "tfrec.towers.fusion:Fusion",
@@ -244,6 +255,18 @@ HISTORY_READERS = Door(
         "none": "tfrec.towers.history:NoHistory",
     },
 )
+
+INDEXES = Door(
+    "index",
+    "tfrec.index.item_index:ItemIndex",
+    {
+        "scann": "tfrec.index.scann:ScannIndex",
+        "portable": "tfrec.index.portable:PortableIndex",
+        "exact": "tfrec.index.exact:ExactIndex",
+    },
+)
+
+METRICS = Door("metric", "tfrec.metrics.request_metric:RequestMetric")
 
 NEGATIVE_SAMPLERS = Door(
     "negative sampler",
@@ -267,6 +290,8 @@ OPTIMIZERS = Door(
     },
 )
 
+RANKING_LAYERS = Door("ranking layer", "tfrec.models.ranking_layer:RankingLayer")
+
 RETRIEVAL_LOSSES = Door(
     "retrieval loss",
     "tfrec.losses.retrieval:RetrievalLoss",
@@ -278,6 +303,8 @@ RETRIEVAL_LOSSES = Door(
     },
 )
 
+STAGES = Door("stage", "tfrec.pipeline.stage:Stage")
+
 TEXT_ENCODERS = Door(
     "text encoder",
     "tfrec.encoders.text_encoder:TextEncoder",
@@ -285,14 +312,3 @@ TEXT_ENCODERS = Door(
 )
 
 TOWER_PARTS = Door("tower part", "tfrec.towers.part:TowerPart")
-FEATURE_TYPES = Door(
-    "feature type",
-    "tfrec.features.feature_type:FeatureType",
-    {
-        "category": "tfrec.features.category:Category",
-        "category_list": "tfrec.features.category_list:CategoryList",
-        "number": "tfrec.features.number:Number",
-        "vector": "tfrec.features.vector:Vector",
-        "date": "tfrec.features.date:Date",
-    },
-)

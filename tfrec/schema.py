@@ -15,6 +15,10 @@ UNKNOWN_TIME: Final = 0
 """Stands for a time that nobody knows, in seconds and in microseconds since 1970."""
 
 
+CLICK: Final = "click"
+"""Name of the head that every ranking model has: the answer to a shown item."""
+
+
 class Columns:
     """Columns of the prepared tables (after reading, whatever the source called them)."""
 

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 from tfrec.config import Config, ExtraStage, Feature, Step, TableFile, load_config
 from tfrec.config.base import PartSection
 from tfrec.config.models import Metric
+from tfrec.config.ranking import OwnLayer
 from tfrec.config.retrieval import OwnPart, Sampler
 from tfrec.registry import FEATURE_TYPES
 
@@ -33,6 +34,7 @@ SHARED: dict[type[BaseModel], tuple[str, str]] = {
     Metric: ("<metric>", "metrics"),
     OwnPart: ("<tower_part>", "tower parts"),
     Sampler: ("<sampler>", "samplers"),
+    OwnLayer: ("<ranking_layer>", "ranking layers"),
 }
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from tfrec.config import Ranking
 from tfrec.export.signatures import Signature, TensorInfo, build_signatures
 from tfrec.features import Number, Vector
-from tfrec.models.ranking import RankingModel
+from tfrec.models.build import ranking_model
 
 PLAIN = {"user_id": "string", "history": "string", "query": "string"}
 KINDS = {"history_kind": "string"}
@@ -43,7 +43,7 @@ def signatures(
     )
     recommender: Any = SimpleNamespace(
         retrieval=retrieval,
-        ranking=RankingModel([], [], Ranking(), num_items=3),
+        ranking=ranking_model([], [], Ranking(), num_items=3),
         inputs=SimpleNamespace(user_text=[], request_features=[], item_text=[], item_features=[]),
         k=3,
         num_candidates=9,

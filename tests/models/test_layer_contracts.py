@@ -15,7 +15,17 @@ import tfrec
 from tfrec.encoders import AttentionPooling, BertEncoder, build_backbone
 from tfrec.features import Category, Number
 from tfrec.features.mean_embedding import MeanEmbedding
+from tfrec.models.calibration import (
+    IsotonicCalibrator,
+    NoCalibration,
+    PlattCalibrator,
+    TemperatureCalibrator,
+)
+from tfrec.models.cross import Cross, CrossNetwork
+from tfrec.models.ranking import RankingModel
+from tfrec.models.ranking_head import RankingHead
 from tfrec.models.retrieval import RetrievalModel
+from tfrec.models.target_attention import HistoryAttention
 from tfrec.towers import (
     AttentionReader,
     ConcatFusion,
@@ -34,6 +44,8 @@ FEATURES = [Category("brand", vocabulary=["a", "b"]), Number("price", mean=3.0)]
 NEXT_TO_MODELS = ("features", "encoders", "towers", "models", "losses", "metrics")
 # Keras models, which a user compiles and fits: tests/models/test_two_tower.py has these.
 MODELS = {"TwoTower", "Ranker"}
+# Not called alike: these have tests of their own at the end.
+BELOW = {"HistoryAttention", "RankingModel", "RetrievalModel"}
 
 Case = tuple[Callable[[], keras.layers.Layer], Callable[[], list[Any]]]
 
@@ -75,7 +87,17 @@ def tower_inputs() -> list[Any]:
     return [numbers(ROWS, TEXT_DIM), rows(9, ROWS), features()]
 
 
+def terms() -> list[Any]:
+    return [numbers(ROWS, 2)]
+
+
 CASES: dict[str, Case] = {
+    "Cross": (lambda: Cross(DIM, 2), lambda: [numbers(ROWS, DIM), numbers(ROWS, DIM, seed=1)]),
+    "CrossNetwork": (lambda: CrossNetwork(2, 3), lambda: [numbers(ROWS, DIM)]),
+    "IsotonicCalibrator": (lambda: IsotonicCalibrator(2), terms),
+    "NoCalibration": (lambda: NoCalibration(2), terms),
+    "PlattCalibrator": (lambda: PlattCalibrator(2), terms),
+    "TemperatureCalibrator": (lambda: TemperatureCalibrator(2), terms),
     "AttentionPooling": (
         lambda: AttentionPooling(DIM),
         lambda: [numbers(ROWS, 3, DIM), np.ones((ROWS, 3), bool)],
@@ -98,7 +120,14 @@ CASES: dict[str, Case] = {
 }
 UNUSED = ("pooled_dense/kernel", "pooled_dense/bias")
 """Weights of keras-nlp's BERT that no output of ours needs."""
-WITHOUT_WEIGHTS = {"NoHistory", "SumFusion"}
+WITHOUT_WEIGHTS = {
+    "IsotonicCalibrator",
+    "NoCalibration",
+    "NoHistory",
+    "PlattCalibrator",
+    "SumFusion",
+    "TemperatureCalibrator",
+}
 
 
 def registered() -> dict[str, type]:
@@ -132,7 +161,7 @@ def rebuild(layer: keras.layers.Layer, inputs: list[Any]) -> keras.layers.Layer:
 
 
 def test_every_registered_class_has_a_case():
-    wanted = registered().keys() - MODELS - {"RetrievalModel"}  # that one is below
+    wanted = registered().keys() - MODELS - BELOW
     assert wanted - {name.split(">")[-1] for name in CASES} == set()
 
 
@@ -210,3 +239,35 @@ def test_retrieval_model_is_built_again_from_its_config():
     np.testing.assert_allclose(
         copy.item_tower(text, row, features()), model.item_tower(text, row, features()), atol=1e-6
     )
+
+
+def test_ranking_model_is_built_again_from_its_config():
+    model = RankingModel(
+        FEATURES,
+        [],
+        num_items=9,
+        embedding_dim=DIM,
+        max_history=3,
+        num_statistics=1,
+        hidden=[5, 4],
+        layers={"cross": CrossNetwork(2, 3)},
+        heads={"cart": RankingHead(event="cart", weight=0.5), "stars": RankingHead(value="rating")},
+        calibrators={"click": IsotonicCalibrator(3)},
+        attention={"heads": 2, "units": 3},
+    )
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    assert copy.get_config() == model.get_config()
+    assert copy.heads == model.heads
+    assert [w.shape for w in copy.weights] == [w.shape for w in model.weights]
+
+
+def test_attention_to_the_history_is_built_again_from_its_config():
+    layer = HistoryAttention(DIM, 3, heads=2, units=3)
+    copy = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
+    copy.set_weights(layer.get_weights())
+    items, is_event = numbers(ROWS, 3, DIM), np.ones((ROWS, 3), bool)
+    row = np.arange(ROWS, dtype=np.int32)
+    wanted, got = (
+        one(numbers(ROWS, DIM, seed=2), row, one.read(items, is_event)) for one in (layer, copy)
+    )
+    np.testing.assert_array_equal(got, wanted)

@@ -4,6 +4,7 @@ import tensorflow as tf
 
 from tfrec.config import Ranking
 from tfrec.features import Category, Number
+from tfrec.models.build import ranking_model
 from tfrec.models.ranking import NUM_POSITIONS, PairInputs, RankingModel, RequestInputs
 
 DIM, NUM_ITEMS, LENGTH = 6, 12, 4
@@ -26,7 +27,7 @@ def make_model(**changes: object) -> RankingModel:
     }  # fmt: skip
     has_towers = settings.pop("has_towers", True)
     has_features = settings.pop("has_features", True)
-    model = RankingModel(
+    model = ranking_model(
         ITEM_FEATURES if has_features else [],
         REQUEST_FEATURES if has_features else [],
         Ranking.model_validate(settings),
@@ -174,7 +175,7 @@ def test_model_without_any_feature_scores_by_the_past_of_items():
 
 
 def test_new_model_starts_from_the_log_odds_of_items_alone():
-    fresh = RankingModel([], [], Ranking(hidden=[4], dropout=0.0), num_items=3, num_statistics=1)
+    fresh = ranking_model([], [], Ranking(hidden=[4], dropout=0.0), num_items=3, num_statistics=1)
     fresh.pair_layer.kernel.assign(tf.zeros_like(fresh.pair_layer.kernel))
     past = np.array([[1.0], [-2.0]], np.float32)
     pairs = {"request": np.zeros(2, np.int32), "position": np.ones(2, np.int32), "statistics": past}
@@ -203,7 +204,7 @@ def test_answers_of_heads_are_log_odds_numbers_and_seconds(model):
 
 
 def test_order_of_clicks_within_a_step_of_the_calibration_is_that_of_raw_logits():
-    stepped = make_model(calibration={"method": "isotonic"}, heads={})
+    stepped = make_model(calibration={"kind": "isotonic"}, heads={})
     raw = np.linspace(-2, 2, 9).astype(np.float32)
     labels = (raw > 0).astype(np.float32)
     outputs = tf.constant(np.column_stack([raw, 0 * raw, 0 * raw]))

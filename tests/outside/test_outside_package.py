@@ -134,5 +134,16 @@ def test_command_without_the_package_says_what_is_missing(run: Path):
     sets = [part for setting in SETTINGS for part in ("--set", setting)]
     process = tfrec(None, "train", CONFIG, *sets, "--set", f"runs={run / 'other'}")
     assert process.returncode == 2
-    lines = [line for line in process.stderr.splitlines() if "outside_parts" in line]
-    assert "cannot be imported: No module named 'outside_parts'" in lines[0]
+    (line,) = process.stderr.splitlines()
+    assert "wanted one of" in line
+    assert "got 'last_event'" in line or "got 'half'" in line
+
+
+def test_part_that_cannot_be_imported_stops_before_the_first_stage(run: Path):
+    loss = "retrieval.loss.kind=outside_parts.hinge:Hinge"
+    runs = run / "other"
+    process = tfrec(None, "train", CONFIG, "--set", loss, "--set", f"runs={runs}")
+    assert process.returncode == 2
+    (line,) = process.stderr.splitlines()
+    assert "retrieval.loss.kind: outside_parts.hinge:Hinge: cannot be imported" in line
+    assert "[1/11]" not in process.stdout

@@ -90,7 +90,8 @@ FIRST_STAGES = {
         ranking.item_statistics ranking.heads ranking.negatives.uniform
         ranking.negatives.retrieved ranking.negatives.depth ranking.batch_size ranking.epochs
         ranking.learning_rate ranking.weight_decay ranking.dropout ranking.patience
-        ranking.calibration.method ranking.sparsity ranking.teacher
+        ranking.calibration.kind ranking.calibration.options ranking.layers
+        ranking.sparsity ranking.teacher
     """,
     "order": "ranking.retrieval_weight index.candidates",
     "index": "index.kind index.options index.min_recall index.precision export.portable",

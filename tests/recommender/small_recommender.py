@@ -17,7 +17,7 @@ from tfrec.encoders.tokenizer import train_vocabulary
 from tfrec.features import Category, Number, encode_frame, fit_features
 from tfrec.index import ExactIndex, Searcher
 from tfrec.index.table import Precision
-from tfrec.models.ranking import RankingModel
+from tfrec.models.build import ranking_model
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.recommender import Catalogue, Inputs, Recommender
 from tfrec.recommender.catalogue import item_filters
@@ -122,7 +122,7 @@ def make_recommender(
             use_id=use_user_id,
         ),
     )
-    ranking = RankingModel(
+    ranking = ranking_model(
         item_features,
         request_features,
         Ranking(),

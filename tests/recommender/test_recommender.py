@@ -25,7 +25,7 @@ from tfrec.candidates.order import CLICK_LOG_ODDS, SCORE, ListOrder
 from tfrec.candidates.tables import CandidateTable
 from tfrec.config import Candidates, Feature, Ranking
 from tfrec.features import Category, encode_frame, fit_features
-from tfrec.models.ranking import RankingModel
+from tfrec.models.build import ranking_model
 from tfrec.recommender import Catalogue, Inputs, Recommender, last_items, last_values
 
 
@@ -408,7 +408,7 @@ def tabular() -> Compiled:
     item_features = fit_features({"price": Feature(type="number")}, ITEMS)
     request_features = [Category("device", vocabulary=["desk", "phone"])]
     settings = Ranking.model_validate({"towers": "none", "heads": {"cart": {"event": "cart"}}})
-    ranking = RankingModel(
+    ranking = ranking_model(
         item_features, request_features, settings, num_items=NUM_ITEMS, num_statistics=1
     )
     rng = np.random.default_rng(1)

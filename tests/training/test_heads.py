@@ -14,6 +14,7 @@ from tfrec.environment import start_tensorflow
 from tfrec.errors import ConfigError
 from tfrec.inference.pair_scorer import PairScorer
 from tfrec.inputs.ranked_rows import NOT_LOGGED, RankedRows, training_rows
+from tfrec.models.build import ranking_model
 from tfrec.models.ranking import RankingModel
 from tfrec.training.heads import head_losses, head_targets, scale_values, start_at_rates
 from tfrec.training.ranking import train_ranking
@@ -48,7 +49,7 @@ def watched(data: PreparedData) -> PreparedData:
 
 def make_model(data: PreparedData, heads: dict = HEADS) -> RankingModel:
     settings = Ranking.model_validate({"heads": heads, "towers": "none"})
-    return RankingModel(
+    return ranking_model(
         data.item_features,
         [*data.user_features, *data.context_features],
         settings,

@@ -16,6 +16,7 @@ from tfrec.inference.embeddings import Embeddings
 from tfrec.inference.pair_scorer import PairScorer, RowsByRequest, Vectors
 from tfrec.inputs.batches import InputTables
 from tfrec.inputs.ranked_rows import RankedRows, ranked_rows, training_rows
+from tfrec.models.build import ranking_model
 from tfrec.models.ranking import RankingModel
 from tfrec.schema import Batch
 from tfrec.training.loop import History
@@ -50,7 +51,7 @@ def train(
     teach: Callable[[RankedRows], np.ndarray] | None = None,
 ) -> tuple[History, list[np.ndarray], RankingModel]:
     start_tensorflow(config.seed)
-    model = RankingModel(
+    model = ranking_model(
         data.item_features,
         [*data.user_features, *data.context_features],
         config.ranking,

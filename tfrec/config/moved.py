@@ -7,6 +7,7 @@ from typing import Any
 
 MOVED: dict[str, str] = {
     "encoder.pretraining.checkpoint_every": "run.checkpoint_seconds",
+    "ranking.calibration.method": "ranking.calibration.kind",
     "retrieval.health.alarm": "run.health_alarm",
     "retrieval.jit_compile": "run.jit_compile",
     "retrieval.strategy": "run.strategy",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from tfrec.config.base import Fraction, PositiveFloat, PositiveInt, Section
-from tfrec.schema import Tensors
-
-CLICK = "click"
-"""Name of the head that every ranking model has: the answer to a shown item."""
+from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
+from tfrec.registry import CALIBRATORS, RANKING_LAYERS, Door
+from tfrec.schema import CLICK, Tensors
 
 
 class Head(Section):
@@ -50,10 +48,18 @@ class TargetAttention(Section):
     """Length of queries, keys and values of each head."""
 
 
-class Calibration(Section):
+class Calibration(PartSection):
     """From logits to probabilities that come true, learned on validation."""
 
-    method: Literal["none", "temperature", "platt", "isotonic"] = "platt"
+    door: ClassVar[Door] = CALIBRATORS
+
+    kind: str = "platt"
+
+
+class OwnLayer(PartSection):
+    """A layer beside the MLP, a `RankingLayer` of your own."""
+
+    door: ClassVar[Door] = RANKING_LAYERS
 
 
 class Teacher(Section):
@@ -83,6 +89,8 @@ class Ranking(Section):
     """DCN-v2 cross layers beside the MLP."""
     cross_rank: Annotated[int, Field(ge=0)] = 0
     """Rank of their matrices; 0: full."""
+    layers: dict[str, OwnLayer] = {}
+    """Layers of your own beside the MLP, by a name of your choice."""
     feature_dim: PositiveInt = 16
     """Numbers that each feature becomes."""
     attention: TargetAttention = TargetAttention()

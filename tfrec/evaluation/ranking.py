@@ -129,7 +129,7 @@ def _predict(
     from tfrec.inputs.ranked_rows import chosen_rate
 
     yield OURS, scorer.probabilities(test).astype(np.float64)
-    if config.ranking.calibration.method != "none":
+    if config.ranking.calibration.kind != "none":
         yield UNCALIBRATED, expit(scorer.raw(test)[:, 0].astype(np.float64))
     rate, overall = chosen_rate(train, data.num_items)
     yield "popularity", rate[test.item_index]

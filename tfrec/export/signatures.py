@@ -242,7 +242,7 @@ _TIME = TensorInfo(
 
 def _request_inputs(recommender: Recommender) -> list[TensorInfo]:
     inputs, retrieval = recommender.inputs, recommender.retrieval
-    has_clock = recommender.ranking.config.time_features
+    has_clock = recommender.ranking.time_features
     history_meaning = "Item ids the user chose before, oldest first; '' pads. "
     optional: list[TensorInfo] = []
     if retrieval is None:

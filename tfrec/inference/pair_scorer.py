@@ -132,7 +132,7 @@ class PairScorer:
             batch |= self.tables.requests(context)
         elif self.model.attention is not None:
             batch[Batch.HISTORY] = self.tables.item_histories(context)
-        if self.model.config.time_features:
+        if self.model.time_features:
             batch[Batch.TIME] = self.tables.request_seconds(context)
         return batch
 

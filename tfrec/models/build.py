@@ -2,22 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 
-from tfrec.config import Config, History, Retrieval
+from tfrec.config import Config, History, Ranking, Retrieval
 from tfrec.config.retrieval import OwnPart
 from tfrec.data.dataset import PreparedData
 from tfrec.encoders.bert import BertEncoder, build_backbone
 from tfrec.encoders.text_encoder import TextEncoder, check_text_encoder
+from tfrec.features.feature_type import FeatureType
 from tfrec.features.time_gaps import NUM_GAP_BUCKETS
 from tfrec.inputs.item_statistics import live_statistics
-from tfrec.models.ranking import RankingModel
+from tfrec.models.calibration import Calibrator, check_calibrator
+from tfrec.models.cross import CrossNetwork
+from tfrec.models.ranking import NUM_CLICK_TERMS, RankingModel
+from tfrec.models.ranking_head import RankingHead
+from tfrec.models.ranking_layer import RankingLayer, check_ranking_layer
 from tfrec.models.retrieval import RetrievalModel
-from tfrec.registry import FUSIONS, HISTORY_READERS, TEXT_ENCODERS, TOWER_PARTS
+from tfrec.registry import (
+    CALIBRATORS,
+    FUSIONS,
+    HISTORY_READERS,
+    RANKING_LAYERS,
+    TEXT_ENCODERS,
+    TOWER_PARTS,
+)
+from tfrec.schema import CLICK
 from tfrec.towers.fusion import Fusion, check_fusion
 from tfrec.towers.history import HistoryReader, check_history_reader
 from tfrec.towers.item import ItemTower
@@ -185,7 +198,7 @@ def new_ranking(config: Config, data: PreparedData) -> RankingModel:
     statistics = live_statistics(data, config)
     if statistics is not None:
         num_statistics = len(statistics.names)
-    return RankingModel(
+    return ranking_model(
         data.item_features,
         [*data.user_features, *data.context_features],
         settings,
@@ -194,3 +207,65 @@ def new_ranking(config: Config, data: PreparedData) -> RankingModel:
         max_history=data.max_history,
         num_statistics=num_statistics,
     )
+
+
+def ranking_model(
+    item_features: Sequence[FeatureType],
+    request_features: Sequence[FeatureType],
+    settings: Ranking,
+    **sizes: int,
+) -> RankingModel:
+    """Builds a ranking model of a section of the configuration.
+
+    Args:
+        item_features: Fitted.
+        request_features: Fitted, of users and of requests.
+        settings: The section `ranking`.
+        sizes: What the data and the towers say; see `RankingModel`.
+
+    Raises:
+        ConfigError: A part is somebody else's and breaks its contract.
+    """
+    heads = {name: RankingHead(**head.model_dump()) for name, head in settings.heads.items()}
+    attention = settings.attention
+    layers: dict[str, RankingLayer] = {}
+    if settings.cross_layers:
+        layers["cross"] = CrossNetwork(settings.cross_layers, settings.cross_rank, name="cross")
+    for number, (name, section) in enumerate(settings.layers.items()):
+        key = f"ranking.layers.{name}"
+        made = [
+            RANKING_LAYERS.make(section.kind, f"{key}.kind", section.options, name=layer_name)
+            for layer_name in (f"trial_{number}", f"layer_{number}")
+        ]
+        check_ranking_layer(made[0], f"{key}.kind", 8)
+        layers[f"own_{name}"] = made[1]
+    return RankingModel(
+        item_features,
+        request_features,
+        **sizes,
+        hidden=settings.hidden,
+        dropout=settings.dropout,
+        layers=layers,
+        heads=heads,
+        calibrators=_calibrators(settings, heads),
+        feature_dim=settings.feature_dim,
+        attention=attention.model_dump(include={"heads", "units"}) if attention.use else None,
+        time_features=settings.time_features,
+    )
+
+
+def _calibrators(settings: Ranking, heads: Mapping[str, RankingHead]) -> dict[str, Calibrator]:
+    section, key = settings.calibration, "ranking.calibration.kind"
+
+    def make(name: str, num_terms: int) -> Calibrator:
+        calibrator: Calibrator = CALIBRATORS.make(
+            section.kind, key, section.options, num_terms=num_terms, name=name
+        )
+        return calibrator
+
+    terms = {CLICK: NUM_CLICK_TERMS}
+    terms |= {name: 1 for name, head in heads.items() if head.is_probability}
+    if not section.is_ours:
+        for num_terms in sorted(set(terms.values())):
+            check_calibrator(make("trial", num_terms), key)
+    return {name: make(f"calibration_{name}", num_terms) for name, num_terms in terms.items()}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from abc import ABC, abstractmethod
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,58 +11,52 @@ import tensorflow as tf
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-Method = Literal["none", "temperature", "platt", "isotonic"]
+from tfrec.errors import ConfigError
+from tfrec.layer_trial import try_layer
 
 _MAX_KNOTS = 512
 _SMALLEST = 1e-7
 
 
-class Calibrator(keras.layers.Layer):
-    """A rising function of logits, given by weights that `fit` sets; at first the identity.
+class Calibrator(keras.layers.Layer, ABC):
+    """The contract of all calibrators: a rising function of logits, set by `fit`.
 
-    A logit may come as the terms that it is the sum of.
+    A logit comes as the terms that it is the sum of. Before `fit`, and where there is nothing to
+    learn, the function is the identity: their sum. What `fit` learns stands in weights that are not
+    trained, so that it is saved and exported with the model.
 
-    * temperature: logit / T.
-    * platt: the sum of slope * term, plus an offset. Each term gets a slope of its own: a part of
-      the model that learned its training rows by heart is trusted less than one that did not.
-    * isotonic: the rising step function of the logit that is closest to the labels, with lines
-      between its steps, in probabilities from 1e-7 to 1 - 1e-7.
+    Example:
+        >>> import keras, numpy as np, tensorflow as tf
+        >>> from tfrec.models.calibration import Calibrator
+        >>> @keras.saving.register_keras_serializable("example")
+        ... class Shift(Calibrator):
+        ...     def __init__(self, num_terms=1, **kwargs):
+        ...         super().__init__(num_terms, **kwargs)
+        ...         self.shift = self.add_weight(shape=(), initializer="zeros", trainable=False)
+        ...     def fit(self, terms, labels, weights=None):
+        ...         share = np.average(labels, weights=weights)
+        ...         self.shift.assign(np.log(share / (1 - share)) - terms.sum(axis=-1).mean())
+        ...         return True
+        ...     def call(self, terms):
+        ...         return tf.reduce_sum(terms, axis=-1) + self.shift
+        >>> shift = Shift()
+        >>> shift.fit(np.array([[1.0], [3.0]]), np.array([0, 1]))
+        True
+        >>> shift(np.array([[2.5]])).numpy()
+        array([0.5], dtype=float32)
 
     Args:
-        method: One of them, or ``none``.
         num_terms: How many terms a logit has.
-
-    Sources: Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2, for the
-        temperature. Platt, Probabilistic Outputs for Support Vector Machines (1999), without the
-        smoothed targets. Zadrozny & Elkan, Transforming Classifier Scores into Accurate Multiclass
-        Probability Estimates (2002), section 3, for isotonic regression.
-    Deviates: Of more than 512 knots of an isotonic function, 512 evenly spaced ones are kept.
-        Terms whose slope would not be above 0 are left out.
     """
 
-    def __init__(self, method: Method = "platt", num_terms: int = 1, **kwargs: Any) -> None:
+    has_ties = False
+    """Whether different logits may get one probability."""
+
+    def __init__(self, num_terms: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.method = method
-        self.slopes = self.add_weight(
-            shape=(num_terms,), initializer="ones", trainable=False, name="slopes"
-        )
-        self.offset = self.add_weight(shape=(), initializer="zeros", trainable=False, name="offset")
-        self.num_knots = self.add_weight(
-            shape=(), dtype="int32", initializer="zeros", trainable=False, name="num_knots"
-        )
-        num_rows = _MAX_KNOTS if method == "isotonic" else 0
-        self.knots = self.add_weight(
-            shape=(2, num_rows), initializer="zeros", trainable=False, name="knots"
-        )
-        self.built = True
+        self.num_terms = num_terms
 
-    def call(self, terms: tf.Tensor) -> tf.Tensor:
-        """Calibrates; float32 [..., num_terms] to log odds [...]."""
-        if self.method != "isotonic":
-            return tf.reduce_sum(self.slopes * terms, axis=-1) + self.offset
-        logits = tf.reduce_sum(terms, axis=-1)
-        return tf.cond(self.num_knots > 0, lambda: self._interpolate(logits), lambda: logits)
-
+    @abstractmethod
     def fit(self, terms: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> bool:
         """Sets the function so that the probabilities fit the labels.
 
@@ -74,36 +69,107 @@ class Calibrator(keras.layers.Layer):
             Whether it learned something. Labels of one class teach nothing, nor do logits that
             order the labels backwards: the function is the identity then.
         """
-        self._reset()
-        if self.method == "none" or len(np.unique(labels)) < 2:
-            return False
-        terms = np.asarray(terms, np.float64)
-        if self.method == "isotonic":
-            return self._fit_isotonic(terms.sum(axis=-1), labels, weights)
-        if self.method == "temperature":
-            terms = terms.sum(axis=-1, keepdims=True)
-        has_offset = self.method == "platt"
-        used = np.flatnonzero(np.ptp(terms, axis=0) > 0)  # a constant is the offset's
-        while len(used):
-            fitted = LogisticRegression(C=np.inf, fit_intercept=has_offset)
-            fitted.fit(terms[:, used], labels, weights)
-            if (fitted.coef_[0] > 0).all():
-                break
-            used = used[fitted.coef_[0] > 0]
-        else:
-            return False
-        if has_offset:
-            slopes = np.zeros(self.slopes.shape)
-            slopes[used] = fitted.coef_[0]
-            self.offset.assign(_rounded(fitted.intercept_[0]))
-        else:
-            slopes = np.full(self.slopes.shape, fitted.coef_[0, 0])
-        self.slopes.assign(_rounded(slopes))
-        return True
 
-    def _fit_isotonic(
-        self, logits: np.ndarray, labels: np.ndarray, weights: np.ndarray | None
-    ) -> bool:
+    @abstractmethod
+    def call(self, terms: tf.Tensor) -> tf.Tensor:
+        """Calibrates; float32 [..., num_terms] to log odds [...]."""
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        return {**super().get_config(), "num_terms": self.num_terms}
+
+
+@keras.saving.register_keras_serializable("tfrec")
+class NoCalibration(Calibrator):
+    """The identity: the sum of the terms."""
+
+    def fit(self, terms: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> bool:
+        return False
+
+    def call(self, terms: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(terms, axis=-1)
+
+
+@keras.saving.register_keras_serializable("tfrec")
+class PlattCalibrator(Calibrator):
+    """The sum of slope * term, plus an offset.
+
+    Each term gets a slope of its own: a part of the model that learned its training rows by heart
+    is trusted less than one that did not.
+
+    Source: Platt, Probabilistic Outputs for Support Vector Machines (1999), without the smoothed
+        targets.
+    Deviates: Terms whose slope would not be above 0 are left out.
+    """
+
+    def __init__(self, num_terms: int = 1, **kwargs: Any) -> None:
+        super().__init__(num_terms, **kwargs)
+        self.slopes = self.add_weight(
+            shape=(num_terms,), initializer="ones", trainable=False, name="slopes"
+        )
+        self.offset = self.add_weight(shape=(), initializer="zeros", trainable=False, name="offset")
+        self.built = True
+
+    def fit(self, terms: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> bool:
+        slopes, offset = _fit_slopes(terms, labels, weights, has_offset=True)
+        self.slopes.assign(tf.ones_like(self.slopes) if slopes is None else slopes)
+        self.offset.assign(offset)
+        return slopes is not None
+
+    def call(self, terms: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(self.slopes * terms, axis=-1) + self.offset
+
+
+@keras.saving.register_keras_serializable("tfrec")
+class TemperatureCalibrator(Calibrator):
+    """logit / T.
+
+    Source: Guo et al., On Calibration of Modern Neural Networks (2017), section 4.2.
+    """
+
+    def __init__(self, num_terms: int = 1, **kwargs: Any) -> None:
+        super().__init__(num_terms, **kwargs)
+        self.slope = self.add_weight(shape=(), initializer="ones", trainable=False, name="slope")
+        self.built = True
+
+    def fit(self, terms: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> bool:
+        logits = np.asarray(terms, np.float64).sum(axis=-1, keepdims=True)
+        slopes, _ = _fit_slopes(logits, labels, weights, has_offset=False)
+        self.slope.assign(1.0 if slopes is None else slopes[0])
+        return slopes is not None
+
+    def call(self, terms: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(self.slope * terms, axis=-1)
+
+
+@keras.saving.register_keras_serializable("tfrec")
+class IsotonicCalibrator(Calibrator):
+    """The rising step function of the logit that is closest to the labels.
+
+    With lines between its steps, in probabilities from 1e-7 to 1 - 1e-7.
+
+    Source: Zadrozny & Elkan, Transforming Classifier Scores into Accurate Multiclass Probability
+        Estimates (2002), section 3.
+    Deviates: Of more than 512 knots, 512 evenly spaced ones are kept.
+    """
+
+    has_ties = True
+
+    def __init__(self, num_terms: int = 1, **kwargs: Any) -> None:
+        super().__init__(num_terms, **kwargs)
+        self.num_knots = self.add_weight(
+            shape=(), dtype="int32", initializer="zeros", trainable=False, name="num_knots"
+        )
+        self.knots = self.add_weight(
+            shape=(2, _MAX_KNOTS), initializer="zeros", trainable=False, name="knots"
+        )
+        self.built = True
+
+    def fit(self, terms: np.ndarray, labels: np.ndarray, weights: np.ndarray | None = None) -> bool:
+        self.num_knots.assign(0)
+        if len(np.unique(labels)) < 2:
+            return False
+        logits = np.asarray(terms, np.float64).sum(axis=-1)
         fitted = IsotonicRegression(out_of_bounds="clip").fit(logits, labels, weights)
         at, values = fitted.X_thresholds_, fitted.y_thresholds_
         if values[0] == values[-1]:  # flat: the best rising function knows no order
@@ -118,6 +184,10 @@ class Calibrator(keras.layers.Layer):
         self.knots.assign(padded)
         return True
 
+    def call(self, terms: tf.Tensor) -> tf.Tensor:
+        logits = tf.reduce_sum(terms, axis=-1)
+        return tf.cond(self.num_knots > 0, lambda: self._interpolate(logits), lambda: logits)
+
     def _interpolate(self, logits: tf.Tensor) -> tf.Tensor:
         at, values = self.knots[0], self.knots[1]
         flat = tf.reshape(logits, [-1])
@@ -131,10 +201,48 @@ class Calibrator(keras.layers.Layer):
         log_odds = tf.math.log(probability) - tf.math.log1p(-probability)
         return tf.reshape(log_odds, tf.shape(logits))
 
-    def _reset(self) -> None:
-        self.slopes.assign(tf.ones_like(self.slopes))
-        self.offset.assign(0.0)
-        self.num_knots.assign(0)
+
+def check_calibrator(calibrator: Calibrator, key: str) -> None:
+    """Tries a calibrator on two tiny batches, before and after `fit`; see `try_layer`.
+
+    Raises:
+        ConfigError: It breaks the contract.
+    """
+    rows = np.linspace(-2, 2, 4 * calibrator.num_terms, dtype=np.float32).reshape(4, -1)
+    batches = [([rows[:count]], (count,)) for count in (2, 3)]
+    try_layer(calibrator, key, batches, "float32")
+    part = f"{key}: {type(calibrator).__module__}:{type(calibrator).__qualname__}"
+    try:
+        came = calibrator.fit(rows, np.array([0, 1, 0, 1], np.float32), np.ones(4))
+    except Exception as error:  # a calibrator of somebody else raises whatever it raises
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(f"{part}: `fit` failed on four rows: {reason}") from error
+    if not isinstance(came, bool | np.bool_):
+        raise ConfigError(
+            f"{part}: wanted from `fit` whether it learned something, a bool, got {came!r}."
+        )
+    try_layer(calibrator, key, batches, "float32")
+
+
+def _fit_slopes(
+    terms: np.ndarray, labels: np.ndarray, weights: np.ndarray | None, *, has_offset: bool
+) -> tuple[np.ndarray | None, float]:
+    """Fits a slope above 0 for each term, 0 for one left out, and an offset; None: no such fit."""
+    if len(np.unique(labels)) < 2:
+        return None, 0.0
+    terms = np.asarray(terms, np.float64)
+    used = np.flatnonzero(np.ptp(terms, axis=0) > 0)  # a constant is the offset's
+    while len(used):
+        fitted = LogisticRegression(C=np.inf, fit_intercept=has_offset)
+        fitted.fit(terms[:, used], labels, weights)
+        if (fitted.coef_[0] > 0).all():
+            break
+        used = used[fitted.coef_[0] > 0]
+    else:
+        return None, 0.0
+    slopes = np.zeros(terms.shape[1])
+    slopes[used] = fitted.coef_[0]
+    return _rounded(slopes), float(_rounded(fitted.intercept_[0])) if has_offset else 0.0
 
 
 def _rounded(values: np.ndarray) -> np.ndarray:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from tfrec.config import Ranking
-from tfrec.config.ranking import CLICK
 from tfrec.features.clock import CLOCK_WIDTH, clock_features
-from tfrec.features.feature_type import FeatureType
-from tfrec.models.calibration import Calibrator
-from tfrec.models.cross import Cross
+from tfrec.features.feature_type import FeatureType, load_feature
+from tfrec.models.calibration import Calibrator, PlattCalibrator
+from tfrec.models.ranking_head import RankingHead
+from tfrec.models.ranking_inputs import PairInputs, RequestInputs
+from tfrec.models.ranking_layer import RankingLayer
 from tfrec.models.target_attention import HistoryAttention
+from tfrec.schema import CLICK
 from tfrec.towers.features import FeatureEmbedding
+
+__all__ = ["NUM_CLICK_TERMS", "NUM_POSITIONS", "PairInputs", "RankingModel", "RequestInputs"]
 
 NUM_POSITIONS = 100
 """Positions from here on share one row; row 0 stands for an unknown position."""
@@ -27,48 +30,11 @@ _TIE_WEIGHT = 1e-3
 _NUM_SHALLOW_TERMS = 2
 """The click logit's terms beside that of the layers: the position and the item's past."""
 
-
-@dataclass(frozen=True)
-class RequestInputs:
-    """What the ranking model reads of b requests.
-
-    Attributes:
-        user: int32 [b], index of the user; says how many requests there are.
-        features: Encoded user attributes and request features, [b, ...] each.
-        embedding: float32 [b, embedding_dim], from the user tower; None without towers.
-        history: float32 [b, length, embedding_dim], the history's item embeddings, the last event
-            at the end; None where no candidate looks at it.
-        is_event: bool [b, length], False on the history's padding.
-        time: int64 [b], seconds since 1970, 0 for unknown; None where the model reads no clock.
-    """
-
-    user: tf.Tensor
-    features: Mapping[str, tf.Tensor] = field(default_factory=dict)
-    embedding: tf.Tensor | None = None
-    history: tf.Tensor | None = None
-    is_event: tf.Tensor | None = None
-    time: tf.Tensor | None = None
+NUM_CLICK_TERMS = 1 + _NUM_SHALLOW_TERMS
+"""Terms that the click's calibrator reads."""
 
 
-@dataclass(frozen=True)
-class PairInputs:
-    """What the ranking model reads of n pairs of a request and an item.
-
-    Attributes:
-        request: int32 [n], row of the request among the b; ascending.
-        position: int [n], from 1, at which the item is shown; 0 for unknown.
-        item_features: Encoded, [n, ...] each.
-        embedding: float32 [n, embedding_dim], from the item tower; None without towers.
-        statistics: float32 [n, num_statistics], the item's past, log odds first.
-    """
-
-    request: tf.Tensor
-    position: tf.Tensor
-    item_features: Mapping[str, tf.Tensor] = field(default_factory=dict)
-    embedding: tf.Tensor | None = None
-    statistics: tf.Tensor | None = None
-
-
+@keras.saving.register_keras_serializable("tfrec")
 class RankingModel(keras.layers.Layer):
     """Predicts the click logit of a request and an item, and what else is declared.
 
@@ -82,11 +48,20 @@ class RankingModel(keras.layers.Layer):
     Args:
         item_features: Fitted encoders of the item features.
         request_features: Fitted encoders of user attributes and request features.
-        config: Layers, heads and inputs.
         num_items: Size of the catalogue.
         embedding_dim: Length of the towers' embeddings; 0 without towers.
         max_history: Longest history.
         num_statistics: Numbers about each item's past; 0 without.
+        hidden: Widths of the MLP's layers, one or more.
+        dropout: Of the MLP.
+        layers: What reads all of a pair beside the MLP, by name.
+        heads: What is predicted beside the click, by name.
+        calibrators: By name, of the click, which has `NUM_CLICK_TERMS` terms, and of other heads
+            with a sigmoid, which have one; Platt's for those that are not named.
+        feature_dim: Numbers that each feature becomes.
+        attention: ``heads`` and ``units`` of what the candidate finds in the history; None:
+            nothing.
+        time_features: Whether the hour and the day of the week of the request are read.
 
     Attributes:
         item_statistics: float32 [num_items + 1, num_statistics], each item's past as it stands at
@@ -97,55 +72,75 @@ class RankingModel(keras.layers.Layer):
 
     Sources: Cheng et al., Wide & Deep Learning for Recommender Systems (2016), figure 1, for an MLP
         over embedded features beside a linear part. Zhao et al., Recommending What Video to Watch
-        Next (2019), section 4.3, for the position as a separate, shallow part. Wang et al.,
-        DCN V2 (2021), figure 1 (b), for cross layers in parallel with the MLP.
+        Next (2019), section 4.3, for the position as a separate, shallow part.
     """
 
     def __init__(
         self,
         item_features: Sequence[FeatureType],
         request_features: Sequence[FeatureType],
-        config: Ranking,
         *,
         num_items: int,
         embedding_dim: int = 0,
         max_history: int = 0,
         num_statistics: int = 0,
+        hidden: Sequence[int] = (128, 64),
+        dropout: float = 0.1,
+        layers: Mapping[str, RankingLayer] | None = None,
+        heads: Mapping[str, RankingHead] | None = None,
+        calibrators: Mapping[str, Calibrator] | None = None,
+        feature_dim: int = 16,
+        attention: Mapping[str, int] | None = None,
+        time_features: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        self.config = config
-        self.embedding_dim = embedding_dim
-        self.item_features = FeatureEmbedding(
-            item_features, config.feature_dim, name="item_features"
-        )
+        self.num_items, self.num_statistics = num_items, num_statistics
+        self.embedding_dim, self.max_history = embedding_dim, max_history
+        self.units, self.feature_dim = list(hidden), feature_dim
+        self.heads, self.time_features = dict(heads or {}), time_features
+        self.attention_sizes = None if attention is None else dict(attention)
+        self.head_names = [CLICK, *self.heads]
+        self.item_features = FeatureEmbedding(item_features, feature_dim, name="item_features")
         self.request_features = FeatureEmbedding(
-            request_features, config.feature_dim, name="request_features"
+            request_features, feature_dim, name="request_features"
         )
         self.attention = None
-        if embedding_dim and max_history and config.attention.use:
+        if embedding_dim and max_history and attention is not None:
             self.attention = HistoryAttention(
-                embedding_dim,
-                max_history,
-                config.attention.heads,
-                config.attention.units,
-                name="attention",
+                embedding_dim, max_history, **attention, name="attention"
             )
-        request_width = embedding_dim + config.feature_dim * len(request_features)
-        request_width += CLOCK_WIDTH if config.time_features else 0
-        pair_width = config.feature_dim * len(item_features) + num_statistics
-        if embedding_dim:
-            pair_width += 2 * embedding_dim + 1
-        if self.attention is not None:
-            pair_width += self.attention.width
-        request_width, pair_width = max(1, request_width), max(1, pair_width)  # see `_join`
+        self.dropout = keras.layers.Dropout(dropout)
+        self.beside: dict[str, RankingLayer] = dict(layers or {})
+        width = self._make_layers()
+        self.logit = keras.layers.Dense(len(self.head_names), name="logit")
+        self.logit.build((None, width))
+        self._make_weights()
+        given = calibrators or {}
+        self.calibrators = {
+            name: given.get(name) or PlattCalibrator(NUM_CLICK_TERMS if name == CLICK else 1)
+            for name in self.head_names
+            if self.is_probability(name)
+        }
+        self.built = True
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """How many numbers are read of the request and of the pair; see `_join`."""
+        request = self.embedding_dim + self.feature_dim * len(self.request_features.features)
+        request += CLOCK_WIDTH if self.time_features else 0
+        pair = self.feature_dim * len(self.item_features.features) + self.num_statistics
+        pair += 2 * self.embedding_dim + 1 if self.embedding_dim else 0
+        pair += self.attention.width if self.attention is not None else 0
+        return max(1, request), max(1, pair)
+
+    def _make_layers(self) -> int:
+        """Makes the MLP and what stands beside it; returns the width of what the heads read."""
+        request_width, pair_width = self.widths
         width = request_width + pair_width
-        self.crosses = [
-            Cross(width, config.cross_rank, name=f"cross_{number}")
-            for number in range(config.cross_layers)
-        ]
+        beside = [int(layer(tf.zeros([1, width])).shape[-1]) for layer in self.beside.values()]
         # The first hidden layer in two parts: the request's is computed once for all its pairs.
-        units = config.hidden[0]
+        units = self.units[0]
         limit = math.sqrt(6.0 / (width + units))
         self.request_layer, self.pair_layer = (
             keras.layers.Dense(
@@ -159,17 +154,16 @@ class RankingModel(keras.layers.Layer):
         self.request_layer.build((None, request_width))
         self.pair_layer.build((None, pair_width))
         self.hidden: list[keras.layers.Layer] = []
-        self.dropout = keras.layers.Dropout(config.dropout)
-        for number, next_units in enumerate(config.hidden[1:], start=1):
+        for number, next_units in enumerate(self.units[1:], start=1):
             layer = keras.layers.Dense(next_units, activation="relu", name=f"hidden_{number}")
             layer.build((None, units))
             self.hidden.append(layer)
             units = next_units
-        self.head_names = [CLICK, *config.heads]
-        self.logit = keras.layers.Dense(len(self.head_names), name="logit")
-        self.logit.build((None, units + (width if self.crosses else 0)))
+        return units + sum(beside)
+
+    def _make_weights(self) -> None:
         self.item_statistics = self.add_weight(
-            shape=(num_items + 1, num_statistics),
+            shape=(self.num_items + 1, self.num_statistics),
             initializer="zeros",
             trainable=False,
             name="item_statistics",
@@ -184,20 +178,40 @@ class RankingModel(keras.layers.Layer):
             trainable=False,
             name="value_scale",
         )
-        self.calibrators = {
-            name: Calibrator(
-                config.calibration.method,
-                num_terms=1 + _NUM_SHALLOW_TERMS if name == CLICK else 1,
-                name=f"calibration_{name}",
-            )
-            for name in self.head_names
-            if self.is_probability(name)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs; what was learned stands in the weights."""
+        save = keras.saving.serialize_keras_object
+        names = ("num_items", "embedding_dim", "max_history", "num_statistics", "feature_dim")
+        return {
+            **super().get_config(),
+            **{name: getattr(self, name) for name in (*names, "time_features")},
+            "item_features": [feature.to_dict() for feature in self.item_features.features],
+            "request_features": [feature.to_dict() for feature in self.request_features.features],
+            "hidden": self.units,
+            "dropout": self.dropout.rate,
+            "layers": {name: save(layer) for name, layer in self.beside.items()},
+            "heads": {name: asdict(head) for name, head in self.heads.items()},
+            "calibrators": {name: save(part) for name, part in self.calibrators.items()},
+            "attention": self.attention_sizes,
         }
-        self.built = True
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> RankingModel:
+        """Takes `get_config` back."""
+        load = keras.saving.deserialize_keras_object
+        loaders = {
+            "item_features": lambda saved: [load_feature(feature) for feature in saved],
+            "request_features": lambda saved: [load_feature(feature) for feature in saved],
+            "layers": lambda saved: {name: load(layer) for name, layer in saved.items()},
+            "heads": lambda saved: {name: RankingHead(**head) for name, head in saved.items()},
+            "calibrators": lambda saved: {name: load(part) for name, part in saved.items()},
+        }
+        return cls(**config | {name: made(config[name]) for name, made in loaders.items()})
 
     def is_probability(self, head: str) -> bool:
         """Whether a head ends in a sigmoid."""
-        return head == CLICK or self.config.heads[head].value is None
+        return head == CLICK or self.heads[head].is_probability
 
     def score(
         self, requests: RequestInputs, pairs: PairInputs, training: bool = False
@@ -220,12 +234,10 @@ class RankingModel(keras.layers.Layer):
         hidden = self.dropout(tf.nn.relu(hidden + self.pair_layer(pair_part)), training=training)
         for layer in self.hidden:
             hidden = self.dropout(layer(hidden), training=training)
-        if self.crosses:
-            first = tf.concat([tf.gather(request_part, pairs.request), pair_part], axis=-1)
-            crossed = first
-            for cross in self.crosses:
-                crossed = cross(first, crossed)
-            hidden = tf.concat([hidden, crossed], axis=-1)
+        if self.beside:
+            whole = tf.concat([tf.gather(request_part, pairs.request), pair_part], axis=-1)
+            answers = [layer(whole, training=training) for layer in self.beside.values()]
+            hidden = tf.concat([hidden, *answers], axis=-1)
         logits = self.logit(hidden)
         row = tf.clip_by_value(tf.cast(pairs.position, tf.int32), 0, NUM_POSITIONS - 1)
         position = tf.gather(self.position_bias, row)
@@ -273,8 +285,7 @@ class RankingModel(keras.layers.Layer):
                 answers[name] = self.calibrators[name](self.terms(outputs, name))
                 continue
             value = self.value_scale[number, 0] + self.value_scale[number, 1] * output
-            is_time = self.config.heads[name].value == "watch_time"
-            answers[name] = tf.math.expm1(value) if is_time else value
+            answers[name] = tf.math.expm1(value) if self.heads[name].is_time else value
         return answers
 
     def click_order(self, outputs: tf.Tensor) -> tf.Tensor:
@@ -284,15 +295,14 @@ class RankingModel(keras.layers.Layer):
         keeps their order, and is too little to change that of others.
         """
         calibrator = self.calibrators[CLICK]
-        in_steps = calibrator.method == "isotonic"
         log_odds = calibrator(self.terms(outputs, CLICK))
-        return log_odds + (_TIE_WEIGHT * outputs[:, 0] if in_steps else 0.0)
+        return log_odds + (_TIE_WEIGHT * outputs[:, 0] if calibrator.has_ties else 0.0)
 
     def _request_part(self, requests: RequestInputs) -> tf.Tensor:
         parts = [*self.request_features(requests.features)]
         if self.embedding_dim:
             parts.append(requests.embedding)
-        if self.config.time_features:
+        if self.time_features:
             parts.append(clock_features(requests.time))
         return _join(parts, requests.user)
 

@@ -11,6 +11,7 @@ import tensorflow as tf
 _NEVER = -1e9
 
 
+@keras.saving.register_keras_serializable("tfrec")
 class HistoryAttention(keras.layers.Layer):
     """Attention over the history's items, asked by each candidate of the request.
 
@@ -32,7 +33,8 @@ class HistoryAttention(keras.layers.Layer):
         self, embedding_dim: int, max_history: int, heads: int, units: int, **kwargs: Any
     ) -> None:
         super().__init__(**kwargs)
-        self.heads, self.units, self.max_history = heads, units, max_history
+        self.embedding_dim, self.max_history = embedding_dim, max_history
+        self.heads, self.units = heads, units
         self.projections: dict[str, keras.layers.Dense] = {}
         for name in ("query", "key", "value"):
             dense = keras.layers.Dense(heads * units, use_bias=name == "value", name=name)
@@ -42,6 +44,11 @@ class HistoryAttention(keras.layers.Layer):
             shape=(heads, max_history), initializer="zeros", name="recency"
         )
         self.built = True
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what `from_config` needs."""
+        names = ("embedding_dim", "max_history", "heads", "units")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
     @property
     def width(self) -> int:

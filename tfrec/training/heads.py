@@ -26,7 +26,7 @@ def head_targets(model: RankingModel, data: PreparedData, rows: RankedRows) -> n
     columns = []
     is_drawn = rows.example == NOT_LOGGED
     example = np.where(is_drawn, 0, rows.example)
-    for name, head in model.config.heads.items():
+    for name, head in model.heads.items():
         key = f"ranking.heads.{name}"
         if head.event is not None:
             if head.event not in data.event_kinds:
@@ -41,7 +41,7 @@ def head_targets(model: RankingModel, data: PreparedData, rows: RankedRows) -> n
         if head.value not in data.examples.columns:
             raise ConfigError(f"{key}.value: the log has no {head.value}; declare its column.")
         values = data.examples[head.value].to_numpy()[example].astype(np.float32)
-        values = np.log1p(np.maximum(values, 0)) if head.value == "watch_time" else values
+        values = np.log1p(np.maximum(values, 0)) if head.is_time else values
         columns.append(np.where(is_drawn, np.float32(np.nan), values))
     return np.column_stack(columns) if columns else None
 
@@ -107,5 +107,5 @@ def head_losses(model: RankingModel, outputs: tf.Tensor, targets: tf.Tensor) -> 
             mean, deviation = model.value_scale[number + 1, 0], model.value_scale[number + 1, 1]
             losses = 0.5 * tf.square((target - mean) / deviation - output)
         mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses * is_known), tf.reduce_sum(is_known))
-        total += model.config.heads[name].weight * mean_loss
+        total += model.heads[name].weight * mean_loss
     return total
