@@ -290,6 +290,16 @@ OPTIMIZERS = Door(
     },
 )
 
+RANKING_HEADS = Door(
+    "ranking head",
+    "tfrec.models.ranking_head:RankingHead",
+    {
+        "probability": "tfrec.models.ranking_head:ProbabilityHead",
+        "number": "tfrec.models.ranking_head:NumberHead",
+        "log_number": "tfrec.models.ranking_head:LogNumberHead",
+    },
+)
+
 RANKING_LAYERS = Door("ranking layer", "tfrec.models.ranking_layer:RankingLayer")
 
 RETRIEVAL_LOSSES = Door(

@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from tfrec.config import load_config
 from tfrec.errors import ConfigError
 from tfrec.index.exact import ExactIndex
 from tfrec.losses.retrieval import RetrievalLoss
 from tfrec.metrics.request_metric import RequestMetric
+from tfrec.models.ranking_head import NumberHead
 from tfrec.pipeline import Pipeline
 from tfrec.towers import HistoryReader
 
@@ -30,6 +32,11 @@ class Text(RequestMetric):
 class Flat(HistoryReader):
     def call(self, events, segment, training=False):
         return events[:, 0]
+
+
+class Mean(NumberHead):
+    def loss(self, logit, label):
+        return tf.reduce_mean(super().loss(logit, label))
 
 
 class PerRow(RetrievalLoss):
@@ -62,6 +69,10 @@ class PerRow(RetrievalLoss):
             r"^retrieval\.optimizer\.kind: no_such:Optimizer: cannot be imported",
         ),
         (f"index.kind={__name__}:OneAnswer", r"^index\.kind: .*OneAnswer\.search: wanted rows"),
+        (
+            f"ranking.heads={{own: {{kind: '{__name__}:Mean', value: rating}}}}",
+            r"^ranking\.heads\.own\.kind: .*Mean: `loss`: wanted float32 \[3\], got float32 \[\]",
+        ),
         (f"index.kind={__name__}:Missing", r"^index\.kind: .*Missing"),
         (
             f"evaluation.metrics=[{{kind: '{__name__}:Text'}}]",

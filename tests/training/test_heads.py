@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 import tensorflow as tf
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from tfrec.config import Config, Ranking
 from tfrec.data.dataset import PreparedData
@@ -16,6 +16,7 @@ from tfrec.inference.pair_scorer import PairScorer
 from tfrec.inputs.ranked_rows import NOT_LOGGED, RankedRows, training_rows
 from tfrec.models.build import ranking_model
 from tfrec.models.ranking import RankingModel
+from tfrec.models.ranking_head import RankingHead
 from tfrec.training.heads import head_losses, head_targets, scale_values, start_at_rates
 from tfrec.training.ranking import train_ranking
 
@@ -143,6 +144,36 @@ def test_trained_heads_are_calibrated_and_tell_clicked_from_passed_over(
     assert minutes.min() > -1
     assert minutes.mean() == pytest.approx(20, abs=12)
     assert answers["cart"].numpy().mean() < answers["click"].numpy().mean()
+
+
+class Complement(RankingHead):
+    """1 - exp(-exp(logit))."""
+
+    is_probability = True
+
+    def predict(self, logit):
+        return -tf.math.expm1(-tf.exp(logit[:, 0]))
+
+    def loss(self, logit, label):
+        rate = tf.exp(logit[:, 0])
+        return rate * (1 - label) - tf.math.log(-tf.math.expm1(-rate)) * label
+
+
+def test_own_head_is_trained_calibrated_and_answered(watched, tables, make_config, tmp_path):
+    heads = {"cart": {"kind": f"{__name__}:Complement", "event": "cart"}}
+    settings = {"heads": heads, "towers": "none", "epochs": 1, "batch_size": 256}
+    config = make_config(ranking=settings)
+    start_tensorflow(config.seed)
+    model = make_model(watched, heads)
+    before = model.logit.kernel.numpy()[:, 1]
+    train_ranking(model, watched, tables, None, config, tmp_path)
+    assert (model.logit.kernel.numpy()[:, 1] != before).any()
+    rows = training_rows(watched, config)
+    outputs = tf.constant(PairScorer(model, tables, None).raw(rows))
+    wanted = model.heads["cart"].predict(outputs[:, 1:2]).numpy()
+    slope, offset = model.calibrators["cart"].slopes.numpy(), model.calibrators["cart"].offset
+    answers = model.predict(outputs)["cart"].numpy()
+    np.testing.assert_allclose(answers, slope[0] * logit(wanted) + float(offset), atol=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -2,29 +2,45 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
 from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
-from tfrec.registry import CALIBRATORS, RANKING_LAYERS, Door
+from tfrec.registry import CALIBRATORS, RANKING_HEADS, RANKING_LAYERS, Door
 from tfrec.schema import CLICK, Tensors
 
+_KIND_OF_VALUE = {"rating": "number", "watch_time": "log_number"}
 
-class Head(Section):
+
+class Head(PartSection):
     """One more thing to predict of a shown item, beside the click."""
 
+    door: ClassVar[Door] = RANKING_HEADS
+
+    kind: str = "probability"
+    """What is answered, and by which loss it is learned; see `_KIND_OF_VALUE` for values."""
     event: str | None = None
-    """A kind of event of `data.events.kinds`: the probability that it follows (sigmoid)."""
+    """A kind of event of `data.events.kinds`: the label is whether it follows."""
     value: Literal["rating", "watch_time"] | None = None
-    """A number of the log: its expected value (linear; of a watch time, its logarithm)."""
+    """A number of the log, the label."""
     weight: PositiveFloat = 1.0
     """Weight of its loss beside that of the click."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _choose_kind(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "kind" not in given:
+            kind = _KIND_OF_VALUE.get(str(given.get("value")))
+            return given if kind is None else {**given, "kind": kind}
+        return given
+
     @model_validator(mode="after")
-    def _check_kind(self) -> Head:
+    def _check_label(self) -> Head:
         if (self.event is None) == (self.value is None):
             raise ValueError("wanted one of `event` and `value`")
+        if self.kind == "probability" and self.event is None:
+            raise ValueError("`kind: probability` needs `event`, got `value`")
         return self
 
 

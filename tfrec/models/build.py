@@ -19,13 +19,14 @@ from tfrec.inputs.item_statistics import live_statistics
 from tfrec.models.calibration import Calibrator, check_calibrator
 from tfrec.models.cross import CrossNetwork
 from tfrec.models.ranking import NUM_CLICK_TERMS, RankingModel
-from tfrec.models.ranking_head import RankingHead
+from tfrec.models.ranking_head import RankingHead, check_ranking_head
 from tfrec.models.ranking_layer import RankingLayer, check_ranking_layer
 from tfrec.models.retrieval import RetrievalModel
 from tfrec.registry import (
     CALIBRATORS,
     FUSIONS,
     HISTORY_READERS,
+    RANKING_HEADS,
     RANKING_LAYERS,
     TEXT_ENCODERS,
     TOWER_PARTS,
@@ -226,7 +227,7 @@ def ranking_model(
     Raises:
         ConfigError: A part is somebody else's and breaks its contract.
     """
-    heads = {name: RankingHead(**head.model_dump()) for name, head in settings.heads.items()}
+    heads = ranking_heads(settings)
     attention = settings.attention
     layers: dict[str, RankingLayer] = {}
     if settings.cross_layers:
@@ -252,6 +253,21 @@ def ranking_model(
         attention=attention.model_dump(include={"heads", "units"}) if attention.use else None,
         time_features=settings.time_features,
     )
+
+
+def ranking_heads(settings: Ranking) -> dict[str, RankingHead]:
+    """Makes what the model predicts beside the click.
+
+    Raises:
+        ConfigError: A head is somebody else's and breaks the contract.
+    """
+    heads: dict[str, RankingHead] = {}
+    for name, section in settings.heads.items():
+        key, given = f"ranking.heads.{name}.kind", section.model_dump(exclude={"kind", "options"})
+        heads[name] = RANKING_HEADS.make(section.kind, key, section.options, **given)
+        if not section.is_ours:
+            check_ranking_head(heads[name], key)
+    return heads
 
 
 def _calibrators(settings: Ranking, heads: Mapping[str, RankingHead]) -> dict[str, Calibrator]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import keras
@@ -13,7 +12,7 @@ import tensorflow as tf
 from tfrec.features.clock import CLOCK_WIDTH, clock_features
 from tfrec.features.feature_type import FeatureType, load_feature
 from tfrec.models.calibration import Calibrator, PlattCalibrator
-from tfrec.models.ranking_head import RankingHead
+from tfrec.models.ranking_head import RankingHead, head_columns
 from tfrec.models.ranking_inputs import PairInputs, RequestInputs
 from tfrec.models.ranking_layer import RankingLayer
 from tfrec.models.target_attention import HistoryAttention
@@ -101,6 +100,7 @@ class RankingModel(keras.layers.Layer):
         self.heads, self.time_features = dict(heads or {}), time_features
         self.attention_sizes = None if attention is None else dict(attention)
         self.head_names = [CLICK, *self.heads]
+        self.columns = head_columns(self.heads)
         self.item_features = FeatureEmbedding(item_features, feature_dim, name="item_features")
         self.request_features = FeatureEmbedding(
             request_features, feature_dim, name="request_features"
@@ -113,7 +113,7 @@ class RankingModel(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout)
         self.beside: dict[str, RankingLayer] = dict(layers or {})
         width = self._make_layers()
-        self.logit = keras.layers.Dense(len(self.head_names), name="logit")
+        self.logit = keras.layers.Dense(self.columns[self.head_names[-1]].stop, name="logit")
         self.logit.build((None, width))
         self._make_weights()
         given = calibrators or {}
@@ -191,7 +191,7 @@ class RankingModel(keras.layers.Layer):
             "hidden": self.units,
             "dropout": self.dropout.rate,
             "layers": {name: save(layer) for name, layer in self.beside.items()},
-            "heads": {name: asdict(head) for name, head in self.heads.items()},
+            "heads": {name: save(head) for name, head in self.heads.items()},
             "calibrators": {name: save(part) for name, part in self.calibrators.items()},
             "attention": self.attention_sizes,
         }
@@ -204,13 +204,13 @@ class RankingModel(keras.layers.Layer):
             "item_features": lambda saved: [load_feature(feature) for feature in saved],
             "request_features": lambda saved: [load_feature(feature) for feature in saved],
             "layers": lambda saved: {name: load(layer) for name, layer in saved.items()},
-            "heads": lambda saved: {name: RankingHead(**head) for name, head in saved.items()},
+            "heads": lambda saved: {name: load(head) for name, head in saved.items()},
             "calibrators": lambda saved: {name: load(part) for name, part in saved.items()},
         }
         return cls(**config | {name: made(config[name]) for name, made in loaders.items()})
 
     def is_probability(self, head: str) -> bool:
-        """Whether a head ends in a sigmoid."""
+        """Whether a head answers a probability, which is calibrated."""
         return head == CLICK or self.heads[head].is_probability
 
     def score(
@@ -250,7 +250,7 @@ class RankingModel(keras.layers.Layer):
     @property
     def num_outputs(self) -> int:
         """How many numbers `score` returns for a pair."""
-        return len(self.head_names) + _NUM_SHALLOW_TERMS
+        return self.columns[self.head_names[-1]].stop + _NUM_SHALLOW_TERMS
 
     def terms(self, outputs: tf.Tensor, head: str) -> tf.Tensor:
         """Takes the logit of a sigmoid head apart.
@@ -264,10 +264,9 @@ class RankingModel(keras.layers.Layer):
             click, the layers' part, that of the position and that of the item's past; of others,
             the one.
         """
-        logit = outputs[:, self.head_names.index(head)]
         if head != CLICK:
-            return logit[:, None]
-        shallow = outputs[:, len(self.head_names) :]
+            return self.heads[head].log_odds(outputs[:, self.columns[head]])[:, None]
+        logit, shallow = outputs[:, 0], outputs[:, -_NUM_SHALLOW_TERMS:]
         layers = logit - tf.reduce_sum(shallow, axis=-1)
         return tf.concat([layers[:, None], shallow], axis=-1)
 
@@ -280,12 +279,12 @@ class RankingModel(keras.layers.Layer):
         """
         answers = {}
         for number, name in enumerate(self.head_names):
-            output = outputs[:, number]
             if self.is_probability(name):
                 answers[name] = self.calibrators[name](self.terms(outputs, name))
                 continue
-            value = self.value_scale[number, 0] + self.value_scale[number, 1] * output
-            answers[name] = tf.math.expm1(value) if self.heads[name].is_time else value
+            logit = outputs[:, self.columns[name]]
+            value = self.value_scale[number, 0] + self.value_scale[number, 1] * logit
+            answers[name] = self.heads[name].predict(value)
         return answers
 
     def click_order(self, outputs: tf.Tensor) -> tf.Tensor:

@@ -31,6 +31,10 @@ def try_parts(config: Config) -> None:
         from tfrec.evaluation.own_metrics import own_metrics
 
         own_metrics(config.evaluation)
+    if not all(head.is_ours for head in config.ranking.heads.values()):
+        from tfrec.models.build import ranking_heads
+
+        ranking_heads(config.ranking)
     if config.ranking.towers != "none":
         _try_parts_of_towers(config)
 

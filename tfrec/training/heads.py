@@ -9,7 +9,8 @@ from tfrec.data.dataset import PreparedData
 from tfrec.errors import ConfigError
 from tfrec.inputs.ranked_rows import NOT_LOGGED, RankedRows
 from tfrec.models.ranking import RankingModel
-from tfrec.schema import Columns
+from tfrec.models.ranking_head import ProbabilityHead
+from tfrec.schema import CLICK, Columns
 
 _SMALLEST_DEVIATION = 1e-6
 
@@ -18,7 +19,7 @@ def head_targets(model: RankingModel, data: PreparedData, rows: RankedRows) -> n
     """Returns float32 [n, num_heads - 1], NaN where unknown; None without further heads.
 
     * ``event``: 1 where such an event followed the shown item, else 0; 0 for a drawn item.
-    * ``value``: the number itself, of a watch time log(1 + seconds); unknown for a drawn item.
+    * ``value``: what the head makes of the number; unknown for a drawn item.
 
     Raises:
         ConfigError: The log has no such kind of event or no such number.
@@ -41,13 +42,12 @@ def head_targets(model: RankingModel, data: PreparedData, rows: RankedRows) -> n
         if head.value not in data.examples.columns:
             raise ConfigError(f"{key}.value: the log has no {head.value}; declare its column.")
         values = data.examples[head.value].to_numpy()[example].astype(np.float32)
-        values = np.log1p(np.maximum(values, 0)) if head.is_time else values
-        columns.append(np.where(is_drawn, np.float32(np.nan), values))
+        columns.append(np.where(is_drawn, np.float32(np.nan), head.labels(values)))
     return np.column_stack(columns) if columns else None
 
 
 def scale_values(model: RankingModel, targets: np.ndarray) -> None:
-    """Lets linear heads predict deviations from the mean of the known training targets.
+    """Lets standardised heads predict deviations from the mean of the known training targets.
 
     Args:
         model: Gets its `value_scale`.
@@ -56,7 +56,7 @@ def scale_values(model: RankingModel, targets: np.ndarray) -> None:
     scale = model.value_scale.numpy().copy()
     for number, name in enumerate(model.head_names[1:]):
         known = targets[~np.isnan(targets[:, number]), number]
-        if model.is_probability(name) or not len(known):
+        if not model.heads[name].is_standardised or not len(known):
             continue
         scale[number + 1] = known.mean(), max(float(known.std()), _SMALLEST_DEVIATION)
     model.value_scale.assign(scale)
@@ -78,18 +78,17 @@ def start_at_rates(model: RankingModel, rows: RankedRows, targets: np.ndarray | 
     bias = model.logit.bias.numpy().copy()
     for number, name in enumerate(model.head_names):
         known = ~np.isnan(labels[:, number])
-        if model.is_probability(name) and known.any():
+        has_sigmoid = name == CLICK or isinstance(model.heads[name], ProbabilityHead)
+        if has_sigmoid and known.any():
             weights = rows.weights[known]
             # Half a row of each answer more, as there may be rows of one answer only.
             chosen = weights @ labels[known, number] + 0.5
-            bias[number] = np.log(chosen / (weights.sum() + 1 - chosen))
+            bias[model.columns[name].start] = np.log(chosen / (weights.sum() + 1 - chosen))
     model.logit.bias.assign(bias)
 
 
 def head_losses(model: RankingModel, outputs: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
     """Returns the weighted sum of the further heads' mean losses over the known targets.
-
-    Cross-entropy for sigmoid heads, half the squared error of standardised values for linear ones.
 
     Args:
         model: Heads and scales.
@@ -98,14 +97,12 @@ def head_losses(model: RankingModel, outputs: tf.Tensor, targets: tf.Tensor) -> 
     """
     total = tf.constant(0.0)
     for number, name in enumerate(model.head_names[1:]):
-        output, target = outputs[:, number + 1], targets[:, number]
+        target = targets[:, number]
         is_known = tf.cast(~tf.math.is_nan(target), tf.float32)
         target = tf.where(is_known > 0, target, 0.0)
-        if model.is_probability(name):
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(target, output)
-        else:
-            mean, deviation = model.value_scale[number + 1, 0], model.value_scale[number + 1, 1]
-            losses = 0.5 * tf.square((target - mean) / deviation - output)
+        mean, deviation = model.value_scale[number + 1, 0], model.value_scale[number + 1, 1]
+        label = (target - mean) / deviation  # of heads that are not standardised: the target
+        losses = model.heads[name].loss(outputs[:, model.columns[name]], label)
         mean_loss = tf.math.divide_no_nan(tf.reduce_sum(losses * is_known), tf.reduce_sum(is_known))
         total += model.heads[name].weight * mean_loss
     return total
