@@ -131,12 +131,16 @@ WITHOUT_WEIGHTS = {
 
 
 def registered() -> dict[str, type]:
-    """Returns the classes below `models` and in it that Keras knows by name."""
+    """Returns the layers below `models` and in it that Keras knows by name."""
     for module in pkgutil.walk_packages(tfrec.__path__, "tfrec."):
         if module.name.split(".")[1] in NEXT_TO_MODELS:
             importlib.import_module(module.name)
     objects = keras.saving.get_custom_objects()
-    return {n.removeprefix("tfrec>"): c for n, c in objects.items() if n.startswith("tfrec>")}
+    return {
+        name.removeprefix("tfrec>"): part
+        for name, part in objects.items()
+        if name.startswith("tfrec>") and issubclass(part, keras.layers.Layer)
+    }
 
 
 def answer(layer: keras.layers.Layer, inputs: list[Any], training: bool = False) -> list[tf.Tensor]:
