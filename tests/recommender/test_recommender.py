@@ -26,6 +26,7 @@ from tfrec.candidates.tables import CandidateTable
 from tfrec.config import Candidates, Feature, Ranking
 from tfrec.features import Category, encode_frame, fit_features
 from tfrec.models.build import ranking_model
+from tfrec.models.ranking_head import RankingHead
 from tfrec.recommender import Catalogue, Inputs, Recommender, last_items, last_values
 
 
@@ -401,13 +402,29 @@ def test_model_in_int8_answers_nearly_as_in_float32(recommender):
 # Without towers
 
 
+class Count(RankingHead):
+    """A number above 0, of two outputs."""
+
+    num_outputs = 2
+
+    def loss(self, logit, label):
+        return tf.square(label - self.predict(logit))
+
+    def predict(self, logit):
+        return tf.exp(tf.reduce_sum(logit, axis=-1))
+
+
 @pytest.fixture(scope="module")
 def tabular() -> Compiled:
     """A ranking model on tables alone."""
     keras.utils.set_random_seed(0)
     item_features = fit_features({"price": Feature(type="number")}, ITEMS)
     request_features = [Category("device", vocabulary=["desk", "phone"])]
-    settings = Ranking.model_validate({"towers": "none", "heads": {"cart": {"event": "cart"}}})
+    heads = {
+        "seconds": {"kind": f"{__name__}:Count", "value": "watch_time"},
+        "cart": {"event": "cart"},
+    }
+    settings = Ranking.model_validate({"towers": "none", "heads": heads})
     ranking = ranking_model(
         item_features, request_features, settings, num_items=NUM_ITEMS, num_statistics=1
     )
@@ -436,7 +453,7 @@ def test_ranking_alone_orders_all_items_but_those_of_the_history(tabular, batch)
     history = np.array([["i3", "", "no such item"]] * batch, object).reshape(batch, 3)
     answer = tabular.recommend(make_request(batch, history=history))
     assert {name: value.shape for name, value in answer.items()} == dict.fromkeys(
-        ("item_id", "probability", "cart"), (batch, NUM_ITEMS + 5)
+        ("item_id", "probability", "seconds", "cart"), (batch, NUM_ITEMS + 5)
     )
     for row, probability in zip(
         answer["item_id"].numpy(), answer["probability"].numpy(), strict=True
@@ -445,6 +462,8 @@ def test_ranking_alone_orders_all_items_but_those_of_the_history(tabular, batch)
         assert sorted(ids[: NUM_ITEMS - 1]) == sorted(set(ITEM_IDS) - {"i3"})
         assert set(ids[NUM_ITEMS - 1 :]) == {""}
         assert (np.diff(probability) <= 1e-6).all()
+    assert (answer["seconds"].numpy()[:, : NUM_ITEMS - 1] > 0).all()
+    assert all(len(np.unique(row)) > 2 for row in answer["seconds"].numpy())
 
 
 def test_ranking_alone_gives_the_same_probabilities_to_given_items(tabular):
