@@ -31,6 +31,10 @@ def try_parts(config: Config) -> None:
         from tfrec.evaluation.own_metrics import own_metrics
 
         own_metrics(config.evaluation)
+    if not config.ranking.optimizer.is_ours:
+        from tfrec.training.parts import new_optimizer
+
+        new_optimizer(config.ranking.optimizer, "ranking.optimizer")
     if config.ranking.towers != "none":
         _try_parts_of_towers(config)
 
