@@ -33,7 +33,7 @@ OVERRIDES = $(if $(DATA),--set "data.path=$$DATA") $(foreach pair,$(SET),--set '
 
 # Tests without a training: formulas, features, index, tables and configuration.
 QUICK := -m "not slow" $(addprefix tests/,candidates data/parsing data/reading docs features index losses metrics \
-	test_config.py test_config_view.py test_import.py test_log.py test_registry.py test_spelling.py)
+	test_config.py test_config_view.py test_house.py test_import.py test_log.py test_registry.py test_spelling.py)
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-11s %s\n", $$1, $$2 }' Makefile

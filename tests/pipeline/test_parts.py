@@ -68,6 +68,10 @@ class PerRow(RetrievalLoss):
             "retrieval.optimizer.kind=no_such:Optimizer",
             r"^retrieval\.optimizer\.kind: no_such:Optimizer: cannot be imported",
         ),
+        (
+            "ranking.optimizer.kind=no_such:Optimizer",
+            r"^ranking\.optimizer\.kind: no_such:Optimizer: cannot be imported",
+        ),
         (f"index.kind={__name__}:OneAnswer", r"^index\.kind: .*OneAnswer\.search: wanted rows"),
         (
             f"ranking.heads={{own: {{kind: '{__name__}:Mean', value: rating}}}}",

@@ -91,7 +91,7 @@ FIRST_STAGES = {
         ranking.negatives.retrieved ranking.negatives.depth ranking.batch_size ranking.epochs
         ranking.learning_rate ranking.weight_decay ranking.dropout ranking.patience
         ranking.calibration.kind ranking.calibration.options ranking.layers
-        ranking.sparsity ranking.teacher
+        ranking.sparsity ranking.teacher ranking.optimizer.kind ranking.optimizer.options
     """,
     "order": "ranking.retrieval_weight index.candidates",
     "index": "index.kind index.options index.min_recall index.precision export.portable",

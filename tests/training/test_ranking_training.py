@@ -9,6 +9,7 @@ import tensorflow as tf
 from small_model import small_model
 
 from tfrec.config import Config
+from tfrec.config.retrieval import Optimizer
 from tfrec.data.dataset import PreparedData
 from tfrec.environment import start_tensorflow
 from tfrec.inference.embedder import Embedder
@@ -68,6 +69,21 @@ def train(
 @pytest.fixture(scope="module")
 def whole(data, tables, embeddings, config, tmp_path_factory):
     return train(data, tables, embeddings, config, tmp_path_factory.mktemp("whole"))
+
+
+def test_optimizer_of_the_settings_trains_the_model(
+    data, tables, embeddings, config, tmp_path: Path
+):
+    # Steps of gradients cut to 1e-4 are far shorter than those of AdamW.
+    still = Optimizer(kind="sgd", options={"clipvalue": 1e-4})
+    ranking = config.ranking.model_copy(update={"optimizer": still, "weight_decay": 0.0})
+    moved = []
+    for settings in (ranking, ranking.model_copy(update={"optimizer": Optimizer()})):
+        own = config.model_copy(update={"ranking": settings})
+        folder = tmp_path / settings.optimizer.kind
+        model = train(data, tables, embeddings, own, folder)[2]
+        moved.append(float(np.abs(model.position_bias.numpy()).max()))
+    assert 0 < moved[0] < moved[1] / 100
 
 
 def test_training_lowers_the_loss(whole):

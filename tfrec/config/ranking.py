@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from tfrec.config.base import Fraction, PartSection, PositiveFloat, PositiveInt, Section
+from tfrec.config.retrieval import Optimizer
 from tfrec.registry import CALIBRATORS, RANKING_HEADS, RANKING_LAYERS, Door
 from tfrec.schema import CLICK, Tensors
 
@@ -122,6 +123,7 @@ class Ranking(Section):
     epochs: PositiveInt = 5
     learning_rate: PositiveFloat = 1e-3
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    optimizer: Optimizer = Optimizer()
     dropout: Fraction = 0.1
     patience: Annotated[int, Field(ge=0)] = 0
     """Epochs without a lower validation log loss after which training stops; 0: never."""

@@ -230,7 +230,7 @@ class Optimizer(PartSection):
 
     kind: str = "adamw"
     """AdamW, which sums the gradients of rows that repeat; or another optimiser of Keras: by name,
-    or ``package.module:Class``. Rates, decay, the clip and averages are those of `retrieval`."""
+    or ``package.module:Class``. Rates, decay, the clip and averages are those of its section."""
 
     @model_validator(mode="after")
     def _check_options(self) -> Optimizer:

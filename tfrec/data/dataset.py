@@ -263,47 +263,12 @@ class PreparedData:
                 f"got {meta['format_version']}; prepare it again."
             )
         try:
-            return cls._read(folder, meta)
+            return _read(folder, meta)
         except (OSError, EOFError, ValueError, pl.exceptions.ComputeError) as error:
             reason = str(error).strip().splitlines()[0]
             raise ArtefactError(
                 f"{folder}: the prepared data are damaged ({reason}); prepare them again."
             ) from None
-
-    @classmethod
-    def _read(cls, folder: Path, meta: dict[str, Any]) -> PreparedData:
-        frames = {
-            name: pl.read_parquet(folder / f"{name}.parquet", glob=False)
-            for name in ("items", "users", "texts")
-        }
-        texts = frames.pop("texts")["text"].to_list()
-        for name, num_rows in meta["rows"].items():
-            paths = part_paths(folder / name)
-            frames[name] = pl.read_parquet(paths, glob=False) if paths else pl.DataFrame()
-            if frames[name].height != num_rows:
-                raise ValueError(f"{name}: wanted {num_rows} rows, got {frames[name].height}")
-        encoders = {
-            name: [load_feature(saved) for saved in meta[f"{name}_features"]]
-            for name in ("items", "users", "context")
-        }
-        histories: dict[str, Any] = {"kinds": None, "times": None}
-        for name, _ in history_arrays(bool(meta["event_kinds"]), meta["has_times"]):
-            histories[name] = np.load(folder / f"history_{name}.npy")
-            if len(histories[name]) != len(histories["items"]):
-                raise ValueError(f"history_{name}: wanted as many as history_items")
-        return cls(
-            **frames,
-            item_features=encoders["items"],
-            user_features=encoders["users"],
-            context_features=encoders["context"],
-            texts=texts,
-            history_items=histories["items"],
-            history_kinds=histories["kinds"],
-            history_times=histories["times"],
-            event_kinds=meta["event_kinds"],
-            max_history=meta["max_history"],
-            report=meta["report"],
-        )
 
 
 def history_arrays(has_kinds: bool, has_times: bool) -> Iterator[tuple[str, str]]:
@@ -318,6 +283,41 @@ def history_arrays(has_kinds: bool, has_times: bool) -> Iterator[tuple[str, str]
 def part_paths(folder: Path) -> list[Path]:
     """Lists the parts of a table in the order of its rows."""
     return sorted(folder.glob("part-*.parquet"))
+
+
+def _read(folder: Path, meta: dict[str, Any]) -> PreparedData:
+    frames = {
+        name: pl.read_parquet(folder / f"{name}.parquet", glob=False)
+        for name in ("items", "users", "texts")
+    }
+    texts = frames.pop("texts")["text"].to_list()
+    for name, num_rows in meta["rows"].items():
+        paths = part_paths(folder / name)
+        frames[name] = pl.read_parquet(paths, glob=False) if paths else pl.DataFrame()
+        if frames[name].height != num_rows:
+            raise ValueError(f"{name}: wanted {num_rows} rows, got {frames[name].height}")
+    encoders = {
+        name: [load_feature(saved) for saved in meta[f"{name}_features"]]
+        for name in ("items", "users", "context")
+    }
+    histories: dict[str, Any] = {"kinds": None, "times": None}
+    for name, _ in history_arrays(bool(meta["event_kinds"]), meta["has_times"]):
+        histories[name] = np.load(folder / f"history_{name}.npy")
+        if len(histories[name]) != len(histories["items"]):
+            raise ValueError(f"history_{name}: wanted as many as history_items")
+    return PreparedData(
+        **frames,
+        item_features=encoders["items"],
+        user_features=encoders["users"],
+        context_features=encoders["context"],
+        texts=texts,
+        history_items=histories["items"],
+        history_kinds=histories["kinds"],
+        history_times=histories["times"],
+        event_kinds=meta["event_kinds"],
+        max_history=meta["max_history"],
+        report=meta["report"],
+    )
 
 
 def _last_of(

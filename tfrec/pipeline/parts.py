@@ -35,6 +35,10 @@ def try_parts(config: Config) -> None:
         from tfrec.models.build import ranking_heads
 
         ranking_heads(config.ranking)
+    if not config.ranking.optimizer.is_ours:
+        from tfrec.training.parts import new_optimizer
+
+        new_optimizer(config.ranking.optimizer, "ranking.optimizer")
     if config.ranking.towers != "none":
         _try_parts_of_towers(config)
 

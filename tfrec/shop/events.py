@@ -68,15 +68,7 @@ def draw_block(behaviour: Behaviour, seed: int, block: int) -> pl.DataFrame:
     wanted = _draw_types(rng.random((len(user), 1)), type_bounds)[:, 0]
     query = np.where(is_search, queries.sample(rng, wanted), NO_QUERY)
 
-    # Slots, [num_sessions, SLATE_SIZE], all independent.
-    shape = (len(user), SLATE_SIZE)
-    slot_type = _draw_types(rng.random(shape), type_bounds)
-    slot_type[rng.random(shape) < POPULAR_SHARE] = -1
-    slot_type[is_search] = wanted[is_search, None]
-    slot_day = np.broadcast_to(day[:, None], shape)
-    slot_item = behaviour.popularity.sample(
-        rng.random(shape).ravel(), slot_day.ravel(), slot_type.ravel()
-    ).reshape(shape)
+    slot_item = _draw_slots(behaviour, rng, day, type_bounds, np.where(is_search, wanted, -1))
 
     # Shown items, one row each, by session, then position.
     is_first = _find_first_occurrences(slot_item)
@@ -89,15 +81,9 @@ def draw_block(behaviour: Behaviour, seed: int, block: int) -> pl.DataFrame:
     probability = EXAMINATION[position - 1] * sigmoid(logits)
     is_click = rng.random(len(item)) < probability
 
-    # Carts follow clicks, purchases follow carts.
-    clicked = np.flatnonzero(is_click)
-    cart_chance = sigmoid(CART_BIAS + 0.5 * affinity[clicked])
-    carted = clicked[rng.random(len(clicked)) < cart_chance]
-    cart_time = time[session[carted]] + rng.integers(20 * _SECOND, 300 * _SECOND, len(carted))
-    is_bought = rng.random(len(carted)) < PURCHASE_SHARE
-    bought = carted[is_bought]
-    purchase_time = cart_time[is_bought] + rng.integers(30 * _SECOND, 1800 * _SECOND, len(bought))
-
+    carted, cart_time, bought, purchase_time = _draw_orders(
+        rng, np.flatnonzero(is_click), affinity, time[session]
+    )
     shown = np.arange(len(item))
     row = np.concatenate([shown, carted, bought])
     kind = np.repeat([1, 2, 3], [len(shown), len(carted), len(bought)])
@@ -153,6 +139,56 @@ def _draw_sessions(
     first = np.concatenate([[0], np.cumsum(counts)[:-1]])
     ordinal = np.arange(len(user)) - np.repeat(first, counts)
     return user, user * SESSIONS_PER_USER + ordinal, time
+
+
+def _draw_slots(
+    behaviour: Behaviour,
+    rng: np.random.Generator,
+    day: IntArray,
+    type_bounds: FloatArray,
+    searched_type: IntArray,
+) -> IntArray:
+    """Draws the item of each slot, all independent, int64 `[num_sessions, SLATE_SIZE]`.
+
+    Args:
+        behaviour: The probabilities of the shop.
+        rng: Where the numbers come from.
+        day: int64 `[num_sessions]`.
+        type_bounds: float64 `[num_sessions, num_types]`, cumulative probabilities of the types.
+        searched_type: int64 `[num_sessions]`, the type of all slots; -1 where nothing is searched.
+    """
+    shape = (len(day), SLATE_SIZE)
+    slot_type = _draw_types(rng.random(shape), type_bounds)
+    slot_type[rng.random(shape) < POPULAR_SHARE] = -1
+    is_search = searched_type >= 0
+    slot_type[is_search] = searched_type[is_search, None]
+    slot_day = np.broadcast_to(day[:, None], shape)
+    return behaviour.popularity.sample(
+        rng.random(shape).ravel(), slot_day.ravel(), slot_type.ravel()
+    ).reshape(shape)
+
+
+def _draw_orders(
+    rng: np.random.Generator, clicked: IntArray, affinity: FloatArray, time: IntArray
+) -> tuple[IntArray, IntArray, IntArray, IntArray]:
+    """Draws what follows clicks: carts, and purchases of what is in them.
+
+    Args:
+        rng: Where the numbers come from.
+        clicked: int64, rows of the clicks among the shown items.
+        affinity: float64 `[num_shown]`.
+        time: int64 `[num_shown]`, microseconds since the start of the window.
+
+    Returns:
+        Rows of the carts and their times, rows of the purchases and their times, int64 each.
+    """
+    cart_chance = sigmoid(CART_BIAS + 0.5 * affinity[clicked])
+    carted = clicked[rng.random(len(clicked)) < cart_chance]
+    cart_time = time[carted] + rng.integers(20 * _SECOND, 300 * _SECOND, len(carted))
+    is_bought = rng.random(len(carted)) < PURCHASE_SHARE
+    bought = carted[is_bought]
+    purchase_time = cart_time[is_bought] + rng.integers(30 * _SECOND, 1800 * _SECOND, len(bought))
+    return carted, cart_time, bought, purchase_time
 
 
 def _draw_types(uniform: FloatArray, bounds: FloatArray) -> IntArray:

@@ -41,6 +41,7 @@ from tfrec.training.optimizers import (
     growing_sparsity,
     learning_rate,
 )
+from tfrec.training.parts import new_optimizer
 
 _MICROSECONDS = 1_000_000
 
@@ -125,7 +126,8 @@ def train_ranking(
         tower_schedule = learning_rate(Schedule(), settings.tower_learning_rate, num_steps)
         groups.append(Group(tower_weights(towers.model), tower_schedule, settings.weight_decay))
         trained += towers.model.variables
-    optimizer = OptimizerGroups(groups)
+    make = new_optimizer(settings.optimizer, "ranking.optimizer")
+    optimizer = OptimizerGroups(groups, make=make)
     taught = None if teach is None else teach(rows)
     shares = tf.constant(data.item_counts() / max(1, data.item_counts().sum()), tf.float32)
 

@@ -11,7 +11,7 @@ import shutil
 from collections import Counter
 from datetime import UTC, datetime, time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import polars as pl
 
@@ -72,11 +72,7 @@ def prepare(
         findings = Findings(policy, hidden=hidden_columns(data))
     counts: Counter[str] = Counter()
     removed = RemovedRows()
-    spill_folder = folder / "spill"
-    for leftover in (spill_folder, folder / "contexts", folder / "examples"):
-        shutil.rmtree(leftover, ignore_errors=True)  # of a run that was killed
-    (folder / "prepared.json").unlink(missing_ok=True)
-    spill_folder.mkdir()
+    spill_folder = _empty_spill_folder(folder)
     spill = Spill(spill_folder, _SHARD_ROWS)
     pseudonymise = pseudonymiser(data.privacy)
 
@@ -105,13 +101,7 @@ def prepare(
     }
     report["cleaning"] |= removed.counts()
     if not shards.num_rows:
-        for number in range(shards.num_shards):
-            shards.read(number)  # records what lies outside the core
-        report["cleaning"] |= removed.counts()
-        raise DataError(
-            f"data.cleaning: of {scan.num_read} events none is left ({removed}). "
-            "Loosen k_core or sessions."
-        )
+        _refuse_empty(shards, scan.num_read, removed, report)
     cuts = time_cuts(shards.times, data.split) if shards.times is not None else None
     writer = PreparedWriter(folder, data, items, users)
     builder = ShardBuilder(config, users, cuts, shards.has_validation, removed)
@@ -126,6 +116,32 @@ def prepare(
     shards.remove()
     spill_folder.rmdir()
     return report
+
+
+def _empty_spill_folder(folder: Path) -> Path:
+    """Removes what a run that was killed left, and makes the folder of the spilled events."""
+    spill_folder = folder / "spill"
+    for leftover in (spill_folder, folder / "contexts", folder / "examples"):
+        shutil.rmtree(leftover, ignore_errors=True)
+    (folder / "prepared.json").unlink(missing_ok=True)
+    spill_folder.mkdir()
+    return spill_folder
+
+
+def _refuse_empty(
+    shards: CleanShards, num_read: int, removed: RemovedRows, report: Report
+) -> NoReturn:
+    """Says which steps of the cleaning left no event.
+
+    Raises:
+        DataError: Always.
+    """
+    for number in range(shards.num_shards):
+        shards.read(number)  # records what lies outside the core
+    report["cleaning"] |= removed.counts()
+    raise DataError(
+        f"data.cleaning: of {num_read} events none is left ({removed}). Loosen k_core or sessions."
+    )
 
 
 def _type_catalogue(
