@@ -12,21 +12,26 @@ from tfrec.autoconfig.columns import Column, as_float
 from tfrec.autoconfig.table import Table
 
 _MAX_IDS = 20_000
+_MIN_SHARE = 0.5
 
 
 @dataclass(frozen=True)
-class IdColumn:
-    """The ids of a table of items or users.
+class ListedIds:
+    """The ids of a table that lists items or users.
 
     Attributes:
+        table: The table.
         name: The column.
-        overlap: Share of the events' ids (of their first rows) that it holds; None without events.
+        share: Share of the events' ids (of their first rows) that it holds.
         others: The same of other columns that could be it.
+        score: How well the table fits: the share, and a little for names.
     """
 
+    table: Table
     name: str
-    overlap: float | None
+    share: float
     others: dict[str, float]
+    score: float
 
 
 def name_rank(column: Column, thing: frozenset[str]) -> int:
@@ -68,29 +73,39 @@ def overlap(ids: pl.Series, column: Column) -> float:
     return as_float(known.is_in(column.text.unique().implode()).mean())
 
 
-def find_ids(table: Table, ids: pl.Series | None, thing: frozenset[str]) -> IdColumn | None:
-    """Finds the column of a table whose values are the events' ids.
+def find_list(tables: Iterable[Table], ids: pl.Series, thing: frozenset[str]) -> ListedIds | None:
+    """Finds the list of the things that events name; None where no table is one.
 
     Args:
-        table: A list of things.
-        ids: Ids of the first events, as text; None where no events are known.
-        thing: Words of what the table lists.
+        tables: Tables that hold no events.
+        ids: Ids of the first events, as text.
+        thing: Words of the things: `words.ITEM` or `words.USER`.
     """
+    sign = 1 if thing is words.ITEM else -1
+    found = [
+        _rate_list(table, ids, thing, sign * likeness(table)) for table in tables
+        if sign * likeness(table) > 0
+    ]  # fmt: skip
+    fitting = (listed for listed in found if listed and listed.share >= _MIN_SHARE)
+    return max(fitting, key=lambda listed: listed.score, default=None)
+
+
+def _rate_list(
+    table: Table, ids: pl.Series, thing: frozenset[str], like: float
+) -> ListedIds | None:
+    """Finds the column of a table whose values are the events' ids."""
     columns = table.columns.values()
     # An id that stands twice is still an id where its name is sure.
     by_name = [column for column in named_ids(columns, thing) if name_rank(column, thing) > 1]
-    ranks = {column.name: 3 - at for at, column in enumerate(by_name)}
-    ranks |= {c.name: 2 for c in columns if c.words == ["id"] and c.name not in ranks}
+    ranks = {c.name: 2 for c in columns if c.words == ["id"]}
+    ranks |= {column.name: 3 - at for at, column in enumerate(by_name)}
     unique = [c.name for c in columns if c.is_unique and c.is_id]
-    names = [*unique, *(name for name in ranks if name not in unique)]
-    if not names:
+    shares = {name: overlap(ids, table.columns[name]) for name in (*unique, *ranks)}
+    if not shares:
         return None
-    if ids is None or not len(ids):
-        return IdColumn(max(names, key=lambda name: ranks.get(name, 0)), None, {})
-    shares = {name: overlap(ids, table.columns[name]) for name in names}
-    best = max(names, key=lambda name: (round(shares[name], 3), ranks.get(name, 0)))
+    best = max(shares, key=lambda name: (round(shares[name], 3), ranks.get(name, 0)))
     share = shares.pop(best)
-    return IdColumn(best, share, shares)
+    return ListedIds(table, best, share, shares, share + min(like, 10.0) / 100)
 
 
 def likeness(table: Table) -> float:
