@@ -9,8 +9,8 @@ import polars as pl
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import PER_SECOND, Column, as_float
+from tfrec.autoconfig.declaration import sql_name, sql_text
 from tfrec.autoconfig.page import Entry
-from tfrec.autoconfig.steps import sql_name, sql_text
 
 _MAX_TEXTS = 4
 _MAX_FLAGS = 30

@@ -11,8 +11,8 @@ from tfrec.autoconfig import words
 from tfrec.autoconfig.attributes import Attributes, find_title, guess_attributes
 from tfrec.autoconfig.columns import Column, as_float
 from tfrec.autoconfig.events import EventPart
-from tfrec.autoconfig.ids import ListedIds
 from tfrec.autoconfig.parts import shared_context
+from tfrec.autoconfig.sorting import ListedIds
 from tfrec.schema import Columns, Tensors
 
 _RESERVED_OF_ITEMS = (Columns.ITEM_ID, Columns.TITLE, Columns.TEXT)

@@ -12,8 +12,8 @@ import polars as pl
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import Column, as_float
+from tfrec.autoconfig.declaration import compute, explode, sql_name, sql_text
 from tfrec.autoconfig.page import Block, Entry
-from tfrec.autoconfig.steps import compute, explode, sql_name, sql_text
 
 SHOWN, CLICKED, HISTORY, SEQUENCE = "shown", "clicked", "history", "sequence"
 _MAX_ROWS = 2000

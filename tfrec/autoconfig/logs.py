@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import permutations
 
+import polars as pl
+
 from tfrec.autoconfig import words
-from tfrec.autoconfig.columns import Column
+from tfrec.autoconfig.columns import Column, as_float
 from tfrec.autoconfig.events import EventPart, Role, assign_roles
-from tfrec.autoconfig.ids import likeness, named_ids, unnamed_ids
 from tfrec.autoconfig.lists import CLICKED, ItemLists, find_lists, read_sequences
 from tfrec.autoconfig.table import Table
 
 _LOG_WORDS = {"event", "log", "interaction", "rating", "click"}
+_MAX_IDS = 20_000
 
 
 def find_log(table: Table) -> list[EventPart]:
@@ -108,3 +111,56 @@ def _is_catalogue(table: Table, user: Column) -> bool:
     if items and not user.is_unique:
         return likeness(table) > 0
     return user.is_unique and likeness(table) < 0 and all(c.form != "list" for c in columns)
+
+
+def name_rank(column: Column, thing: frozenset[str]) -> int:
+    """Returns how surely a name is that of a thing's id: 3 sure, 0 not."""
+    if not column.has(thing):
+        return 0
+    if column.consists_of(thing, words.ID):
+        return 3
+    if column.words[-1] in words.ID or column.words[-1] in ("asin", "sku"):
+        return 2
+    return 1 if column.words[-1] in ("name", "login") and column.share_distinct < 0.5 else 0
+
+
+def named_ids(columns: Iterable[Column], thing: frozenset[str]) -> list[Column]:
+    """Returns columns with ids of a thing by their names, surest first."""
+    found = [
+        column for column in columns
+        if name_rank(column, thing)
+        and (column.is_id if column.form == "number" else column.form == "text")
+    ]  # fmt: skip
+    return sorted(found, key=lambda column: -name_rank(column, thing))
+
+
+def unnamed_ids(columns: Iterable[Column]) -> list[Column]:
+    """Returns columns that could hold ids of events by their cells: short, and standing twice."""
+    return [
+        column
+        for column in columns
+        if column.is_id
+        and not column.time_unit
+        and not column.is_flag
+        and (5 if len(column.raw) > 50 else 1) < column.distinct < len(column.raw)
+    ]
+
+
+def overlap(ids: pl.Series, column: Column) -> float:
+    """Returns the share of distinct ids that a table's column holds."""
+    known = ids.drop_nulls().unique().head(_MAX_IDS)
+    return as_float(known.is_in(column.text.unique().implode()).mean())
+
+
+def likeness(table: Table) -> float:
+    """Returns how much more a table looks like a list of items than like one of users."""
+    columns = list(table.columns.values())
+    score = 2.0 * bool(table.file_words & words.ITEM_FILE) + 2.0 * bool(
+        named_ids(columns, words.ITEM)
+    )
+    score -= 3.0 * bool(table.file_words & words.USER) + 3.0 * bool(named_ids(columns, words.USER))
+    for column in columns:
+        score += 0.5 * column.has(words.ITEM_ATTRIBUTE | words.TITLE)
+        score += column.form == "text" and column.num_words >= 2
+        score -= 0.5 * (bool(column.personal) or column.has(words.ATTRIBUTE))
+    return score

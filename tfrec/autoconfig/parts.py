@@ -9,11 +9,10 @@ from typing import TypeVar
 import polars as pl
 
 from tfrec.autoconfig.columns import PER_SECOND, Column
-from tfrec.autoconfig.declaration import declare
+from tfrec.autoconfig.declaration import compute, declare, sql_name, sql_text
 from tfrec.autoconfig.events import EventPart, Role
 from tfrec.autoconfig.lists import HISTORY, SHOWN
 from tfrec.autoconfig.page import Block, Entry
-from tfrec.autoconfig.steps import compute, sql_name, sql_text
 
 _Value = TypeVar("_Value")
 _UNKNOWN = "CAST(NULL AS VARCHAR)"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tfrec.autoconfig.declaration import declare
+from tfrec.autoconfig.declaration import compute, declare
 from tfrec.autoconfig.events import EventPart
 from tfrec.autoconfig.listings import Listing
 from tfrec.autoconfig.page import Block, Entry
 from tfrec.autoconfig.parts import declare_parts, shared_context, shared_kinds, shared_roles
-from tfrec.autoconfig.steps import compute
 
 _FEW_ITEMS, _FEW_EVENTS, _FEW_TEXTS = 2000, 20_000, 2000
 _MAX_NAMED = 12

@@ -2,22 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 import polars as pl
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import Column
-from tfrec.autoconfig.events import EventPart, Role, assign_roles
-from tfrec.autoconfig.ids import ListedIds, find_list, overlap
-from tfrec.autoconfig.kinds import mean_of_kinds
-from tfrec.autoconfig.logs import find_log, name_columns, possible_pairs, row_part
+from tfrec.autoconfig.events import EventPart, Role, assign_roles, mean_of_kinds
+from tfrec.autoconfig.logs import (
+    find_log,
+    likeness,
+    name_columns,
+    name_rank,
+    named_ids,
+    overlap,
+    possible_pairs,
+    row_part,
+)  # fmt: skip
 from tfrec.autoconfig.page import Entry
 from tfrec.autoconfig.table import Table
 
 # Ids that count from 0 or 1 share much by chance.
 _CLEARLY_MORE = 0.15
+_MIN_SHARE = 0.5
+
+
+@dataclass(frozen=True)
+class ListedIds:
+    """The ids of a table that lists items or users.
+
+    Attributes:
+        table: The table.
+        name: The column.
+        share: Share of the events' ids (of their first rows) that it holds.
+        others: The same of other columns that could be it.
+        score: How well the table fits: the share, and a little for names.
+    """
+
+    table: Table
+    name: str
+    share: float
+    others: dict[str, float]
+    score: float
 
 
 @dataclass
@@ -51,7 +78,7 @@ def sort_tables(tables: Sequence[Table]) -> SortedTables:
         events += [assign_roles(part, taken) for part in parts]
     if len(kept) > 1:
         _add_file_kinds(events)
-    users = find_list(lists, _ids_of([part.user for part in events]), words.USER)
+    users = _find_list(lists, _ids_of([part.user for part in events]), words.USER)
     sorted_tables = SortedTables(events, _find_items(events, lists), users)
     reason = "another log; its labels would mix with those of the first"
     left_out = [(parts[0].table, reason) for parts in logs if parts not in kept]
@@ -62,11 +89,46 @@ def sort_tables(tables: Sequence[Table]) -> SortedTables:
 
 
 def _find_items(parts: Sequence[EventPart], lists: Sequence[Table]) -> ListedIds | None:
-    return find_list(lists, _ids_of([part.item for part in parts]), words.ITEM)
+    return _find_list(lists, _ids_of([part.item for part in parts]), words.ITEM)
 
 
 def _ids_of(columns: Sequence[Column]) -> pl.Series:
     return pl.concat([column.text for column in columns]).unique()
+
+
+def _find_list(tables: Iterable[Table], ids: pl.Series, thing: frozenset[str]) -> ListedIds | None:
+    """Finds the list of the things that events name; None where no table is one.
+
+    Args:
+        tables: Tables that hold no events.
+        ids: Ids of the first events, as text.
+        thing: Words of the things: `words.ITEM` or `words.USER`.
+    """
+    sign = 1 if thing is words.ITEM else -1
+    found = [
+        _rate_list(table, ids, thing, sign * likeness(table)) for table in tables
+        if sign * likeness(table) > 0
+    ]  # fmt: skip
+    fitting = (listed for listed in found if listed and listed.share >= _MIN_SHARE)
+    return max(fitting, key=lambda listed: listed.score, default=None)
+
+
+def _rate_list(
+    table: Table, ids: pl.Series, thing: frozenset[str], like: float
+) -> ListedIds | None:
+    """Finds the column of a table whose values are the events' ids."""
+    columns = table.columns.values()
+    # An id that stands twice is still an id where its name is sure.
+    by_name = [column for column in named_ids(columns, thing) if name_rank(column, thing) > 1]
+    ranks = {c.name: 2 for c in columns if c.words == ["id"]}
+    ranks |= {column.name: 3 - at for at, column in enumerate(by_name)}
+    unique = [c.name for c in columns if c.is_unique and c.is_id]
+    shares = {name: overlap(ids, table.columns[name]) for name in (*unique, *ranks)}
+    if not shares:
+        return None
+    best = max(shares, key=lambda name: (round(shares[name], 3), ranks.get(name, 0)))
+    share = shares.pop(best)
+    return ListedIds(table, best, share, shares, share + min(like, 10.0) / 100)
 
 
 def _choose_pair(part: EventPart, lists: Sequence[Table]) -> EventPart:
@@ -75,7 +137,7 @@ def _choose_pair(part: EventPart, lists: Sequence[Table]) -> EventPart:
         return part
     pairs = possible_pairs(part)
     found = [
-        (find_list(lists, user.text, words.USER), find_list(lists, item.text, words.ITEM))
+        (_find_list(lists, user.text, words.USER), _find_list(lists, item.text, words.ITEM))
         for user, item in pairs
     ]
     scores = [sum(listed.score for listed in each if listed) for each in found]
