@@ -102,8 +102,7 @@ def assign_roles(part: EventPart, others: Iterable[str] = ()) -> EventPart:
     # A row of lists may hold a query, but what else it tells is not of each item.
     _find_by_name(part, free, _OF_AN_EVENT[:1] if part.lists else _OF_AN_EVENT)
     if part.lists and part.lists.watch_time:
-        column = part.table.columns[part.lists.watch_time]
-        part.roles["watch_time"] = Role(column, "a list of seconds beside the items")
+        part.roles["watch_time"] = Role(part.lists.watch_time, "a list of seconds beside the items")
     for column in (*free.values(), *(column for column in rest if column.form in _NO_ROLE)):
         if _is_context(column):
             why = f"known when the request comes; {column.distinct} values in the first rows"

@@ -20,9 +20,8 @@ _MAX_IDS = 20_000
 def find_log(table: Table) -> list[EventPart]:
     """Returns the parts that a table gives; none if it is no log."""
     if table.samples[0].is_sequence:
-        lists = read_sequences(table.frame)
-        users = Column("user_id", lists.users)
-        return [_list_part(table, Role(users, "the first id of a line"), lists)]
+        users, lists = read_sequences(table.frame)
+        return [new_part(table, Role(users, "the first id of a line"), lists)]
     columns = list(table.columns.values())
     is_unnamed = all(not column.words for column in columns)
     ids = named_ids(columns, words.USER) or named_ids(columns, words.SESSION)
@@ -32,7 +31,7 @@ def find_log(table: Table) -> list[EventPart]:
     user = ids[0]
     if found := find_lists(table.columns):
         how = "by its name" if user.words else "the first column of ids that come again"
-        parts = [_list_part(table, Role(user, how), lists) for lists in found]
+        parts = [new_part(table, Role(user, how), lists) for lists in found]
         for part in parts[1:]:
             part.is_before = parts[0].is_shown
         return parts
@@ -41,7 +40,7 @@ def find_log(table: Table) -> list[EventPart]:
         if len(ids) < 2 or is_list or any(c.form == "text" and c.num_words >= 2 for c in columns):
             return []
         why = "a guess by position: the first column of ids; swap it with the item if it is not so"
-        return [row_part(table, Role(user, why), Role(ids[1], "the second column of ids"))]
+        return [new_part(table, Role(user, why), Role(ids[1], "the second column of ids"))]
     items = [column for column in named_ids(columns, words.ITEM) if column is not user]
     how = "by its name"
     if not items:
@@ -55,17 +54,15 @@ def find_log(table: Table) -> list[EventPart]:
     if user.has(words.SESSION) and not user.has(words.USER):
         user_why += "; no column names users, so each session stands for one"
     item_why = f"{how}; {items[0].distinct:,} in the first rows"
-    return [row_part(table, Role(user, user_why), Role(items[0], item_why))]
+    return [new_part(table, Role(user, user_why), Role(items[0], item_why))]
 
 
-def row_part(table: Table, user: Role, item: Role) -> EventPart:
-    """Returns a part whose rows are events."""
-    return EventPart(table, {"user_id": user, "item_id": item})
-
-
-def _list_part(table: Table, user: Role, lists: ItemLists) -> EventPart:
-    item = Role(Column("item_id", lists.ids), lists.why)
-    return EventPart(table, {"user_id": user, "item_id": item}, lists)
+def new_part(table: Table, user: Role, items: Role | ItemLists) -> EventPart:
+    """Returns a part whose rows are events, or hold lists of items."""
+    if isinstance(items, Role):
+        return EventPart(table, {"user_id": user, "item_id": items})
+    item = Role(Column("item_id", items.ids), items.why)
+    return EventPart(table, {"user_id": user, "item_id": item}, items)
 
 
 def possible_pairs(part: EventPart) -> list[tuple[Column, Column]]:
@@ -98,7 +95,7 @@ def name_columns(parts: list[EventPart]) -> list[EventPart]:
     if first.lists:
         return find_log(table)
     user, item = (Role(table.columns[key], why[key]) for key in ("user_id", "item_id"))
-    return [row_part(table, user, item)]
+    return [new_part(table, user, item)]
 
 
 def _is_catalogue(table: Table, user: Column) -> bool:

@@ -16,9 +16,9 @@ from tfrec.autoconfig.logs import (
     name_columns,
     name_rank,
     named_ids,
+    new_part,
     overlap,
     possible_pairs,
-    row_part,
 )  # fmt: skip
 from tfrec.autoconfig.page import Entry
 from tfrec.autoconfig.table import Table
@@ -150,7 +150,7 @@ def _choose_pair(part: EventPart, lists: Sequence[Table]) -> EventPart:
             roles[key] = Role(column, why)
         elif column is not roles[key].column:
             roles[key] = Role(column, "more of the other one's values are ids of a table")
-    return row_part(part.table, roles["user_id"], roles["item_id"])
+    return new_part(part.table, roles["user_id"], roles["item_id"])
 
 
 def _choose_logs(logs: list[list[EventPart]], items: ListedIds | None) -> list[list[EventPart]]:
