@@ -13,6 +13,10 @@ from tfrec.autoconfig.parts import declare_parts, shared_context, shared_kinds, 
 
 _FEW_ITEMS, _FEW_EVENTS, _FEW_TEXTS = 2000, 20_000, 2000
 _MAX_NAMED = 12
+_REPEATED = {
+    "items": "an item; a file with a row an item would be better",
+    "users": "a user in each row",
+}
 
 
 def data_section(
@@ -53,15 +57,11 @@ def data_section(
 
 
 def _declared(listing: Listing) -> Entry:
-    made, is_users = listing.attributes.computed, listing.attributes.is_users
-    key, why = ("users", "the list of users") if is_users else ("items", "the list of items")
+    key = "users" if listing.attributes.is_users else "items"
+    why = f"the list of {key}"
     if listing.is_from_events:
-        why = "the log repeats what it says of "
-        why += (
-            "a user in each row"
-            if is_users
-            else "an item; a file with a row an item would be better"
-        )
+        why = f"the log repeats what it says of {_REPEATED[key]}"
+    made = listing.attributes.computed
     steps = [compute(made, "columns in a form that can be read")] if made else []
     return Entry(key, declare(listing.ids.table, steps), why)
 
@@ -170,22 +170,21 @@ def _privacy(
 ) -> list[Entry | str]:
     personal = dict(users.attributes.personal) if users else {}
     used = {*shared_context(parts)}
-    for listing in (items, users):
-        if listing:
-            used |= {listing.ids.name, *listing.attributes.text, *listing.attributes.features}
+    for listing in filter(None, (items, users)):
+        used |= {listing.ids.name, *listing.attributes.text, *listing.attributes.features}
     for part in parts:
         used |= {role.name for role in part.roles.values()}
         used |= {*(part.lists.taken if part.lists else ())}
         personal |= {c.name: c.personal for c in part.table.columns.values() if c.personal}
     never = {name: why for name, why in personal.items() if name not in used}
     block: list[Entry | str] = []
-    if never:
-        reasons = "; ".join(f"{name}: {why}" for name, why in never.items())
-        block.append(Entry("never_write", [*never], f"personal, dropped when read ({reasons})"))
     if reason := parts[0].user.personal:
-        block.append(f"User ids are personal ({reason}): set privacy.pseudonym_key to hide them.")
-    why = "what must not reach any file that is written"
-    return [Entry("privacy", block, why)] if never else block
+        block = [f"User ids are personal ({reason}): set privacy.pseudonym_key to hide them."]
+    if not never:
+        return block
+    reasons = "; ".join(f"{name}: {why}" for name, why in never.items())
+    dropped = Entry("never_write", [*never], f"personal, dropped when read ({reasons})")
+    return [Entry("privacy", [dropped, *block], "what must not reach any file that is written")]
 
 
 def model_sections(
@@ -198,10 +197,6 @@ def model_sections(
         steps = Entry("steps", 0, "no texts to learn from")
     elif num_items is not None and num_items < _FEW_TEXTS:
         steps = Entry("steps", 50, f"{num_items:,} texts are few; more with more texts")
-    encoder = [
-        Entry("source", "tiny", "small and quick; `small` or a pre-trained one later"),
-        Entry("pretraining", [steps], "on the catalogue's own texts"),
-    ]
     rows = sum(len(part.table.frame) for part in _different(parts))
     is_small = all(part.table.is_whole and not part.lists for part in parts)
     retrieval = [Entry("epochs", 5, "a first look; the best epoch is kept, so more do no harm")]
@@ -210,6 +205,10 @@ def model_sections(
             Entry("epochs", 10, "a small log needs more of them"),
             Entry("batch_size", 128, f"{rows:,} events are few"),
         ]
+    encoder = [
+        Entry("source", "tiny", "small and quick; `small` or a pre-trained one later"),
+        Entry("pretraining", [steps], "on the catalogue's own texts"),
+    ]
     models = [
         Entry("encoder", encoder, "BERT, which reads texts"),
         Entry("retrieval", retrieval, "finds items"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import polars as pl
 
@@ -78,14 +78,14 @@ def sort_tables(tables: Sequence[Table]) -> SortedTables:
         events += [assign_roles(part, taken) for part in parts]
     if len(kept) > 1:
         _add_file_kinds(events)
+    items = _find_items(events, lists)
     users = _find_list(lists, _ids_of([part.user for part in events]), words.USER)
-    sorted_tables = SortedTables(events, _find_items(events, lists), users)
     reason = "another log; its labels would mix with those of the first"
     left_out = [(parts[0].table, reason) for parts in logs if parts not in kept]
     reason = "neither events nor a list of items or users whose ids the events name"
-    used = [listed.table for listed in (sorted_tables.items, users) if listed]
+    used = [listed.table for listed in (items, users) if listed]
     left_out += [(table, reason) for table in lists if table not in used]
-    return replace(sorted_tables, left_out=left_out)
+    return SortedTables(events, items, users, left_out)
 
 
 def _find_items(parts: Sequence[EventPart], lists: Sequence[Table]) -> ListedIds | None:
@@ -105,10 +105,7 @@ def _find_list(tables: Iterable[Table], ids: pl.Series, thing: frozenset[str]) -
         thing: Words of the things: `words.ITEM` or `words.USER`.
     """
     sign = 1 if thing is words.ITEM else -1
-    found = [
-        _rate_list(table, ids, thing, sign * likeness(table)) for table in tables
-        if sign * likeness(table) > 0
-    ]  # fmt: skip
+    found = [_rate_list(table, ids, thing, sign * likeness(table)) for table in tables]
     fitting = (listed for listed in found if listed and listed.share >= _MIN_SHARE)
     return max(fitting, key=lambda listed: listed.score, default=None)
 
@@ -116,7 +113,9 @@ def _find_list(tables: Iterable[Table], ids: pl.Series, thing: frozenset[str]) -
 def _rate_list(
     table: Table, ids: pl.Series, thing: frozenset[str], like: float
 ) -> ListedIds | None:
-    """Finds the column of a table whose values are the events' ids."""
+    """Finds the column of a table whose values are the events' ids; None if it looks unlike."""
+    if like <= 0:
+        return None
     columns = table.columns.values()
     # An id that stands twice is still an id where its name is sure.
     by_name = [column for column in named_ids(columns, thing) if name_rank(column, thing) > 1]
