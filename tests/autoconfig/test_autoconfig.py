@@ -345,6 +345,17 @@ def test_guess_unnamed_columns_swapped_by_overlap(folder: Path) -> None:
     assert config.data.tables.events[0].columns == ["item_id", "user_id", "rating", "time"]
 
 
+def test_guess_unnamed_items_behind_other_ids_are_found_by_overlap(folder: Path) -> None:
+    rows = [{"user": n["user_id"], "shop": f"s{i % 20}", "item": n["item_id"]}
+            for i, n in enumerate(log())]  # fmt: skip
+    write_csv(folder / "log.dat", rows, "\t", header=False)
+    write_csv(folder / "items.dat", catalogue(), "\t", header=False)
+    _, config = guess(folder)
+    assert config.data.tables is not None
+    assert config.data.tables.events[0].columns == ["user_id", "column_2", "item_id"]
+    assert config.data.items.title == "title"
+
+
 @pytest.mark.parametrize(
     ("user", "item"),
     [("userId", "movieId"), ("CustomerID", "StockCode"), ("visitorid", "itemid"),

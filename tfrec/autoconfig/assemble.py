@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfrec.autoconfig.listings import list_items, list_users
+from tfrec.autoconfig.listings import list_things
 from tfrec.autoconfig.page import Entry, write_page
 from tfrec.autoconfig.sections import data_section, model_sections
 from tfrec.autoconfig.sorting import sort_tables
@@ -36,7 +36,8 @@ def guess_config(paths: Sequence[Path], name: str | None = None) -> str:
         shown = ", ".join(table.paths[:3]) + (" ..." if len(table.paths) > 3 else "")
         left_out[shown] = f"{reason} (columns {', '.join(table.frame.columns[:6])})"
     parts, split, order = guess_split(found.events)
-    items, users = list_items(found.items, parts), list_users(found.users, parts)
+    items = list_things(found.items, parts, is_users=False)
+    users = list_things(found.users, parts, is_users=True)
     run_name = name or re.sub(r"[^A-Za-z0-9_.-]+", "-", folder.resolve().name).strip("-._")
     data = data_section(folder, parts, items, users, split, order)
     return write_page([

@@ -9,8 +9,8 @@ import polars as pl
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import PER_SECOND, Column, as_float
+from tfrec.autoconfig.declaration import sql_name, sql_text
 from tfrec.autoconfig.page import Entry
-from tfrec.autoconfig.steps import sql_name, sql_text
 
 _MAX_TEXTS = 4
 _MAX_FLAGS = 30
@@ -45,10 +45,6 @@ class Attributes:
     left_out: dict[str, str] = field(default_factory=dict)
     personal: dict[str, str] = field(default_factory=dict)
 
-    def add(self, name: str, form: object, why: str) -> None:
-        """Makes a column a feature."""
-        self.features[name] = Entry(name, form, why)
-
 
 def guess_attributes(
     columns: Iterable[Column], reserved: Iterable[str] = (), is_users: bool = False
@@ -60,19 +56,24 @@ def guess_attributes(
         reserved: Names that no feature may have.
         is_users: Whether rows are people.
     """
-    found, columns = Attributes(is_users), list(columns)
+    found, columns, reserved = Attributes(is_users), list(columns), set(reserved)
     if not is_users and (title := find_title(columns)):
         found.title, found.text[title.name] = title, "the title"
+    num_flags = 0
     for column in columns:
-        if column is not found.title:
-            _guess_column(found, column)
-    flags = [name for name, feature in found.features.items() if feature.why == _FLAG]
-    why = f"more than {_MAX_FLAGS} columns of 0 and 1; better one list column"
-    dropped = dict.fromkeys(flags[_MAX_FLAGS:], why)
-    why = "tfrec uses this name itself; a step `compute` can give another"
-    dropped |= {name: why for name in reserved if name in found.features}
-    found.features = {n: entry for n, entry in found.features.items() if n not in dropped}
-    found.left_out |= dropped
+        if column is found.title:
+            continue
+        guess = _guess_column(found, column)
+        if isinstance(guess, Entry) and guess.key in reserved:
+            guess = "tfrec uses this name itself; a step `compute` can give another"
+        if isinstance(guess, Entry) and guess.why == _FLAG:
+            num_flags += 1
+            if num_flags > _MAX_FLAGS:
+                guess = f"more than {_MAX_FLAGS} columns of 0 and 1; better one list column"
+        if isinstance(guess, Entry):
+            found.features[guess.key] = guess
+        elif guess:
+            found.left_out[column.name] = guess
     return found
 
 
@@ -91,126 +92,118 @@ def _is_prose(column: Column) -> bool:
     return column.form == "text" and not column.is_url and column.num_words >= 1.5
 
 
-def _guess_column(found: Attributes, column: Column) -> None:
-    name, reason = column.name, ""
+def _guess_column(found: Attributes, column: Column) -> Entry | str:
+    """Returns the feature that a column is, or why it is none; empty for a text."""
     is_name = column.form == "text" and column.has(words.PERSON_NAME)
     if column.personal or (found.is_users and is_name and column.share_distinct > 0.2):
-        reason, found.personal[name] = "personal", column.personal or "names of people"
-    elif column.form == "empty":
-        reason = "empty in the first rows"
-    elif column.form == "list":
-        reason = _guess_list(found, column)
-    elif column.form == "other":
-        reason = "nested cells"
-    elif column.distinct == 1:
-        reason = "one value in all of the first rows"
-    elif column.is_url:
-        reason = "addresses of pages or pictures"
-    elif column.form == "time" or (column.time_unit and column.has(words.TIME)):
-        _guess_date(found, column)
-    elif column.is_flag:
-        found.add(name, "category", _FLAG)
-    elif column.form == "number":
-        reason = _guess_number(found, column)
-    else:
-        reason = _guess_text(found, column)
-    if reason:
-        found.left_out[name] = reason
+        found.personal[column.name] = column.personal or "names of people"
+        return "personal"
+    if column.form == "empty":
+        return "empty in the first rows"
+    if column.form == "list":
+        return _guess_list(column)
+    if column.form == "other":
+        return "nested cells"
+    if column.distinct == 1:
+        return "one value in all of the first rows"
+    if column.is_url:
+        return "addresses of pages or pictures"
+    if column.form == "time" or (column.time_unit and column.has(words.TIME)):
+        found.computed += _compute_date(column)
+        return Entry(column.name, "date", "dates or times")
+    if column.is_flag:
+        return Entry(column.name, "category", _FLAG)
+    if column.form == "number":
+        return _guess_number(column, found.is_users)
+    return _guess_text(found, column)
 
 
-def _guess_list(found: Attributes, column: Column) -> str:
-    """Makes lists a feature, or returns why they are none; likewise below."""
+def _guess_list(column: Column) -> Entry | str:
     lists = column.known
     values, lengths = lists.explode().drop_nulls(), lists.list.len().unique()
-    are_ids = values.dtype.is_integer() and bool((values > 100).all())
-    if values.dtype.is_numeric() and len(lengths) == 1 and lengths[0] > 3 and not are_ids:
-        found.add(column.name, "vector", f"{lengths[0]} numbers in each row")
-    elif values.dtype != pl.String and not values.dtype.is_integer():
-        return (
-            "lists of numbers of differing length" if values.dtype.is_numeric() else "nested cells"
-        )
-    elif values.is_empty():
+    is_whole, is_number = values.dtype.is_integer(), values.dtype.is_numeric()
+    are_ids = is_whole and bool((values > 100).all())
+    if is_number and len(lengths) == 1 and lengths[0] > 3 and not are_ids:
+        return Entry(column.name, "vector", f"{lengths[0]} numbers in each row")
+    if values.dtype != pl.String and not is_whole:
+        return "lists of numbers of differing length" if is_number else "nested cells"
+    if values.is_empty():
         return "empty in the first rows"
-    elif values.n_unique() > 0.5 * len(values) and len(values) > 50:
+    if values.n_unique() > 0.5 * len(values) and len(values) > 50:
         return "lists of values that hardly stand twice"
-    else:
-        _add_list(found, column.name, values.n_unique())
-    return ""
+    return _list_feature(column.name, values)
 
 
-def _add_list(found: Attributes, name: str, distinct: int, separator: str = "") -> None:
+def _list_feature(name: str, values: pl.Series, separator: str = "") -> Entry:
+    distinct = values.n_unique()
     form: dict[str, object] = {"type": "category_list"}
     if separator not in ("", "|"):
         form["separator"] = separator
     if distinct > _MANY_VALUES:
         form["min_count"] = 5
     why = f"{distinct:,} values in lists" + (f", {separator!r} between" if separator else "")
-    found.add(name, form if len(form) > 1 else "category_list", why)
+    return Entry(name, form if len(form) > 1 else "category_list", why)
 
 
-def _guess_date(found: Attributes, column: Column) -> None:
+def _compute_date(column: Column) -> list[Entry]:
+    """Returns the column by SQL where dates are not read as they are."""
     name = sql_name(column.name)
     if column.time_format:
         sql = f"STRPTIME({name}, {sql_text(column.time_format)})"
-        why = f"dates of the form {column.known[0]!r}"
-        found.computed.append(Entry(column.name, sql, why))
-    elif column.time_unit not in (None, "s"):
+        return [Entry(column.name, sql, f"dates of the form {column.known[0]!r}")]
+    if column.time_unit not in (None, "s"):
         sql = f"CAST({name} AS DOUBLE) / {PER_SECOND[column.time_unit]}"
-        found.computed.append(Entry(column.name, sql, "dates are read in seconds"))
-    found.add(column.name, "date", "dates or times")
+        return [Entry(column.name, sql, "dates are read in seconds")]
+    return []
 
 
-def _guess_number(found: Attributes, column: Column) -> str:
+def _guess_number(column: Column, is_users: bool) -> Entry | str:
     name, numbers, distinct = column.name, column.numbers.drop_nulls(), column.distinct
-    if not found.is_users and column.has(words.BEHAVIOUR):
+    if not is_users and column.has(words.BEHAVIOUR):
         return "counts what people did, perhaps after the events to be told"
-    is_code = column.has(words.CODE) or not column.words
-    if column.is_whole and is_code and column.share_distinct > 0.5 and distinct > 20:
-        return _RARE
-    early, late = (as_float(numbers.quantile(share)) for share in (0.1, 0.9))
-    levels = 10 if found.is_users or is_code or column.has(words.BRAND) else 5
-    skew, bounds = as_float(numbers.skew()), f"{column.low:g} to {column.high:g}"
-    if column.is_whole and early > 1900 and late < 2100:
-        form = {"type": "number", "clip": "quantile", "missing": "median"}
-        found.add(name, form, "years; wrong ones are moved to the bounds")
-    elif column.is_whole and distinct <= levels:
-        found.add(name, "category", f"{distinct} whole numbers, taken as names")
-    elif column.is_whole and not column.words and found.is_users and distinct <= _FEW_VALUES:
-        found.add(name, "category", f"{distinct} whole numbers: codes? else number")
-    elif column.is_whole and column.has(words.CODE) and distinct <= _MAX_CATEGORIES:
-        found.add(name, {"type": "category", "min_count": 5}, f"ids of {distinct:,} groups")
-    elif skew > _MIN_SKEW and column.low >= 0:
+    is_code, skew = column.has(words.CODE) or not column.words, as_float(numbers.skew())
+    if column.is_whole:
+        early, late = (as_float(numbers.quantile(share)) for share in (0.1, 0.9))
+        levels = 10 if is_users or is_code or column.has(words.BRAND) else 5
+        if is_code and column.share_distinct > 0.5 and distinct > 20:
+            return _RARE
+        if early > 1900 and late < 2100:
+            form = {"type": "number", "clip": "quantile", "missing": "median"}
+            return Entry(name, form, "years; wrong ones are moved to the bounds")
+        if distinct <= levels:
+            return Entry(name, "category", f"{distinct} whole numbers, taken as names")
+        if not column.words and is_users and distinct <= _FEW_VALUES:
+            return Entry(name, "category", f"{distinct} whole numbers: codes? else number")
+        if column.has(words.CODE) and distinct <= _MAX_CATEGORIES:
+            category = {"type": "category", "min_count": 5}
+            return Entry(name, category, f"ids of {distinct:,} groups")
+    bounds = f"{column.low:g} to {column.high:g}"
+    if skew > _MIN_SKEW and column.low >= 0:
         why = f"{bounds} with a long tail (skewness {skew:.1f})"
-        found.add(name, {"type": "number", "scale": "log"}, why)
-    else:
-        found.add(name, "number", bounds)
-    return ""
+        return Entry(name, {"type": "number", "scale": "log"}, why)
+    return Entry(name, "number", bounds)
 
 
-def _guess_text(found: Attributes, column: Column) -> str:
+def _guess_text(found: Attributes, column: Column) -> Entry | str:
     name, distinct, rows = column.name, column.distinct, len(column.known)
+    if separator := _find_separator(column):
+        return _list_feature(name, _split(column, separator), separator)
+    category: object = {"type": "category", "min_count": 5}
     why = f"{distinct:,} values in {rows:,} rows"
-    category: dict[str, object] = {"type": "category", "min_count": 5}
-    is_repeated = distinct <= max(_FEW_VALUES, 0.2 * rows) and distinct < 0.9 * rows
     is_few = distinct <= _MAX_CATEGORIES
-    is_brand = column.has(words.BRAND) and column.num_words < 3 and column.share_distinct < 0.6
-    separator = _find_separator(column)
-    if separator:
-        _add_list(found, name, _split(column, separator).n_unique(), separator)
-    elif is_repeated and is_few and column.num_words < 6:
-        found.add(name, category if distinct > _MANY_VALUES else "category", why)
-    elif is_brand:
-        found.add(name, category, why)
-    elif _is_prose(column):
-        if found.title and _stands_in(column, found.title):
-            return f"says mostly what {found.title.name!r} says"
-        if len(found.text) >= _MAX_TEXTS:
-            return f"a text; {_MAX_TEXTS} stand before it"
-        found.text[name] = f"{column.num_words:.0f} words a cell"
-    elif is_few and distinct <= 0.9 * rows and not column.is_unique:
-        found.add(name, category, why)
-    else:
-        return _RARE
+    is_repeated = distinct <= max(_FEW_VALUES, 0.2 * rows) and distinct < 0.9 * rows
+    if is_repeated and is_few and column.num_words < 6:
+        return Entry(name, category if distinct > _MANY_VALUES else "category", why)
+    if column.has(words.BRAND) and column.num_words < 3 and column.share_distinct < 0.6:
+        return Entry(name, category, why)
+    if not _is_prose(column):
+        is_category = is_few and distinct <= 0.9 * rows and not column.is_unique
+        return Entry(name, category, why) if is_category else _RARE
+    if found.title and _stands_in(column, found.title):
+        return f"says mostly what {found.title.name!r} says"
+    if len(found.text) >= _MAX_TEXTS:
+        return f"a text; {_MAX_TEXTS} stand before it"
+    found.text[name] = f"{column.num_words:.0f} words a cell"
     return ""
 
 

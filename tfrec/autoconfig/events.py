@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import Column, as_float
-from tfrec.autoconfig.kinds import is_kind, mean_of_kinds
 from tfrec.autoconfig.lists import CLICKED, HISTORY, SHOWN, ItemLists
 from tfrec.autoconfig.page import Entry
 from tfrec.autoconfig.table import Table
 
 _MAX_CONTEXT = 200
 _MAX_LEVELS = 21
+_MAX_KINDS = 30
+_STEPS_BACK = {"remove", "removed", "unfollow", "return", "refund", "unlike"}
 _UPPER_PART = 0.7
+_NO_ROLE = {
+    "empty": "empty in the first rows",
+    "list": "lists or nested cells that no role takes",
+    "other": "lists or nested cells that no role takes",
+}
 _SPLITS = {"train", "validation", "valid", "val", "dev", "test"}
 
 
@@ -79,10 +85,6 @@ class EventPart:
         self.settings[key] = Entry(key, value, why)
 
 
-Free = dict[str, Column]
-Rules = Sequence[tuple[str, Callable[[Column, EventPart], bool], str]]
-
-
 def assign_roles(part: EventPart, others: Iterable[str] = ()) -> EventPart:
     """Fills in the roles beside user and item.
 
@@ -91,30 +93,22 @@ def assign_roles(part: EventPart, others: Iterable[str] = ()) -> EventPart:
         others: Columns that other parts of the same files use.
     """
     taken = {part.user.name, part.item.name, *others, *(part.lists.taken if part.lists else ())}
-    rest = {name: column for name, column in part.table.columns.items() if name not in taken}
-    if part.is_before:  # nothing of the row holds for what came before it
-        rest = {}
-    free = {
-        n: column for n, column in rest.items() if column.form not in ("empty", "list", "other")
-    }
+    # Nothing of a row holds for what came before it.
+    rest = [] if part.is_before else [c for n, c in part.table.columns.items() if n not in taken]
+    free = {column.name: column for column in rest if column.form not in _NO_ROLE}
     _find_time(part, free)
     _find_by_name(part, free, _OF_ANY_ROW)
     _find_label(part, free)
-    _find_by_name(part, free, _OF_AN_EVENT)
+    # A row of lists may hold a query, but what else it tells is not of each item.
+    _find_by_name(part, free, _OF_AN_EVENT[:1] if part.lists else _OF_AN_EVENT)
     if part.lists and part.lists.watch_time:
-        column = part.table.columns[part.lists.watch_time]
-        part.roles["watch_time"] = Role(column, "a list of seconds beside the items")
-    for name, column in free.items():
+        part.roles["watch_time"] = Role(part.lists.watch_time, "a list of seconds beside the items")
+    for column in (*free.values(), *(column for column in rest if column.form in _NO_ROLE)):
         if _is_context(column):
             why = f"known when the request comes; {column.distinct} values in the first rows"
-            part.context[name] = Entry(name, "category", why)
+            part.context[column.name] = Entry(column.name, "category", why)
         else:
-            part.left_out[name] = _reason_to_leave(column)
-    for name, column in rest.items():
-        if column.form == "empty":
-            part.left_out[name] = "empty in the first rows"
-        elif column.form in ("list", "other"):
-            part.left_out[name] = "lists or nested cells that no role takes"
+            part.left_out[column.name] = _reason_to_leave(column)
     return part
 
 
@@ -168,7 +162,7 @@ def _find_label(part: EventPart, free: Free) -> None:
             rate = as_float(column.text.is_in(["1", "true", "True"]).mean())
             why = f"0 and 1; {rate:.1%} of the first rows are 1"
             return _take(part, free, "label", column, why)
-    kinds = [column for column in free.values() if is_kind(column)]
+    kinds = [column for column in free.values() if _is_kind(column)]
     kinds.sort(key=lambda column: (-column.has(words.KIND), column.distinct))
     ratings = [column for column in free.values() if _is_rating(column)]
     if kinds and (kinds[0].distinct > 1 or not ratings):
@@ -184,6 +178,39 @@ def _find_label(part: EventPart, free: Free) -> None:
         share = f"{as_float((levels >= positive).mean()):.0%} of the first rows"
         why = f"the upper part; {share}, the others are seen and not liked"
         part.set("positive_rating", positive, why)
+
+
+def _is_kind(column: Column) -> bool:
+    """Tells whether cells name kinds of events."""
+    if column.form != "text" or column.distinct > _MAX_KINDS or column.num_words > 3:
+        return False
+    values = column.known.unique().to_list()
+    known = sum(words.stage_of(value) is not None for value in values)
+    if column.has(words.KIND):
+        return known >= len(values) / 3
+    return known >= len(values) / 2 and (known > 1 or not column.words)
+
+
+def mean_of_kinds(counts: Mapping[str, int]) -> dict[str, Entry]:
+    """Says what each kind of event means by words that shops and publishers use."""
+    stages = {name: words.stage_of(name) for name in counts}
+    first = min((stage for stage in stages.values() if stage), default=1)
+    kinds: dict[str, Entry] = {}
+    for name, stage in stages.items():
+        meaning: dict[str, object] = {"label": 1}
+        if stage is None:
+            why = "no word that is known here; is it wanted (1) or not (0)?"
+        elif stage == 0 and _STEPS_BACK.intersection(words.words_of(name)):
+            meaning, why = {"label": 0, "ranked": False}, "a step back; no answer to a list"
+        elif stage == 0:
+            meaning, why = {"label": 0}, "seen, not wanted"
+        elif stage == first:
+            why = "wanted"
+        else:
+            meaning |= {"weight": float(stage), "ranked": False, "target": False}
+            why = "says more, but follows an earlier event, so it is no row to learn twice"
+        kinds[name] = Entry(name, meaning, f"{why}; {counts[name]:,} of the first rows")
+    return kinds
 
 
 def _is_rating(column: Column) -> bool:
@@ -211,48 +238,51 @@ def _is_impression(column: Column, part: EventPart) -> bool:
     return is_named and column.is_id and column.distinct > 1
 
 
-def _is_query(column: Column, part: EventPart) -> bool:
-    return column.form == "text" and column.has(words.QUERY) and not column.has(words.CODE)
-
-
-def _is_position(column: Column, part: EventPart) -> bool:
-    is_named = column.is_whole and column.has(words.POSITION)
-    return not part.lists and is_named and column.low >= 1 and column.high <= 10_000
-
-
-def _is_watch_time(column: Column, part: EventPart) -> bool:
-    is_named = column.has(words.WATCH, words.SECONDS) and not column.has(words.NO_SECONDS)
-    return not part.lists and column.form == "number" and is_named and column.low >= 0
-
-
-def _is_weight(column: Column, part: EventPart) -> bool:
-    is_named = column.form == "number" and column.has(words.WEIGHT)
-    return not part.lists and is_named and column.low > 0
-
-
-def _is_sequence(column: Column, part: EventPart) -> bool:
-    return not part.lists and column.is_whole and column.has(words.SEQUENCE)
-
-
+Free = dict[str, Column]
+Rules = Sequence[tuple[str, Callable[[Column, EventPart], bool], str]]
 _OF_ANY_ROW: Rules = (
     ("split", _is_split, "tells train, validation and test"),
     ("impression", _is_impression, "rows with the same one were shown in one list"),
 )
 _OF_AN_EVENT: Rules = (
-    ("query", _is_query, "what the user searched"),
-    ("position", _is_position, "the place in the list, from 1"),
-    ("watch_time", _is_watch_time, "seconds with the item"),
-    ("weight", _is_weight, "numbers above 0; what weighs more counts more"),
-    ("sequence", _is_sequence, "orders the events of a user"),
-)
+    (
+        "query",
+        lambda c, _: c.form == "text" and c.has(words.QUERY) and not c.has(words.CODE),
+        "what the user searched",
+    ),
+    (
+        "position",
+        lambda c, _: c.is_whole and c.has(words.POSITION) and 1 <= c.low <= c.high <= 10_000,
+        "the place in the list, from 1",
+    ),
+    (
+        "watch_time",
+        lambda c, _: c.has(words.WATCH, words.SECONDS) and not c.has(words.NO_SECONDS)
+        and c.form == "number" and c.low >= 0,
+        "seconds with the item",
+    ),
+    (
+        "weight",
+        lambda c, _: c.form == "number" and c.has(words.WEIGHT) and c.low > 0,
+        "numbers above 0; what weighs more counts more",
+    ),
+    (
+        "sequence",
+        lambda c, _: c.is_whole and c.has(words.SEQUENCE),
+        "orders the events of a user",
+    ),
+)  # fmt: skip
 
 
 def _is_context(column: Column) -> bool:
-    is_named = column.has(words.CONTEXT) and not column.personal and not column.is_url
-    return is_named and 1 < column.distinct <= _MAX_CONTEXT and column.num_words <= 4
+    is_named = column.has(words.CONTEXT) and column.form not in _NO_ROLE
+    is_public = not column.personal and not column.is_url
+    return is_named and is_public and 1 < column.distinct <= _MAX_CONTEXT and column.num_words <= 4
 
 
 def _reason_to_leave(column: Column) -> str:
+    if column.form in _NO_ROLE:
+        return _NO_ROLE[column.form]
     if column.personal:
         return f"personal ({column.personal})"
     if column.is_url:

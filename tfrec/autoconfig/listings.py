@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -11,9 +11,8 @@ from tfrec.autoconfig import words
 from tfrec.autoconfig.attributes import Attributes, find_title, guess_attributes
 from tfrec.autoconfig.columns import Column, as_float
 from tfrec.autoconfig.events import EventPart
-from tfrec.autoconfig.ids import IdColumn
 from tfrec.autoconfig.parts import shared_context
-from tfrec.autoconfig.table import Table
+from tfrec.autoconfig.sorting import ListedIds
 from tfrec.schema import Columns, Tensors
 
 _RESERVED_OF_ITEMS = (Columns.ITEM_ID, Columns.TITLE, Columns.TEXT)
@@ -31,68 +30,54 @@ class Listing:
     """A table of items or of users.
 
     Attributes:
-        table: Its files.
-        ids: Its id.
+        ids: Its files and its id.
         attributes: What its other columns are good for.
         is_from_events: Whether it is the log, which repeats what it says of an item or user.
     """
 
-    table: Table
-    ids: IdColumn
+    ids: ListedIds
     attributes: Attributes
     is_from_events: bool = False
 
 
-def list_items(found: tuple[Table, IdColumn] | None, parts: Sequence[EventPart]) -> Listing | None:
-    """Returns the catalogue; None where no table tells more than ids."""
-    main = parts[0]
-    if found:
-        return _listing(*found, "item_id", _RESERVED_OF_ITEMS, is_users=False)
-    if main.lists:
-        return None
-    tied = [
-        column for column in _tied_columns(main, main.item)
-        if column.has(words.ITEM_ATTRIBUTE) and not column.has(words.USER)
-    ]  # fmt: skip
-    return _from_events(main, main.item, guess_attributes(tied, _RESERVED_OF_ITEMS), tied)
+def list_things(
+    found: ListedIds | None, parts: Sequence[EventPart], is_users: bool
+) -> Listing | None:
+    """Returns the catalogue or the user table; None where no table tells more than ids.
 
-
-def list_users(found: tuple[Table, IdColumn] | None, parts: Sequence[EventPart]) -> Listing | None:
-    """Returns the user table; None where no table tells more than ids."""
-    main = parts[0]
-    reserved = (*_RESERVED_OF_USERS, *shared_context(parts))
-    if found:
-        return _listing(*found, "user_id", reserved, is_users=True)
-    tied = [column for column in _tied_columns(main, main.user) if column.has(words.ATTRIBUTE)]
-    return _from_events(main, main.user, guess_attributes(tied, reserved, is_users=True), tied)
-
-
-def _listing(
-    table: Table, ids: IdColumn, name: str, reserved: Sequence[str], is_users: bool
-) -> Listing:
-    if not table.has_header:
-        names = {ids.name: name}
-        rest = [column for column in table.columns.values() if column.name != ids.name]
+    Args:
+        found: The table that lists them; None where the log may tell the same of them.
+        parts: The events.
+        is_users: Whether users are listed, not items.
+    """
+    key = "user_id" if is_users else "item_id"
+    reserved = (*_RESERVED_OF_USERS, *shared_context(parts)) if is_users else _RESERVED_OF_ITEMS
+    if found is None:
+        main = parts[0]
+        tied = [
+            column for column in _tied_columns(main, main.roles[key].column)
+            if (column.has(words.ATTRIBUTE) if is_users
+                else column.has(words.ITEM_ATTRIBUTE) and not column.has(words.USER))
+        ]  # fmt: skip
+        for column in tied:
+            del main.left_out[column.name]
+        ids = ListedIds(main.table, main.roles[key].name, 1.0, {}, 0.0)
+        attributes = guess_attributes(tied, reserved, is_users)
+        return Listing(ids, attributes, is_from_events=True) if tied else None
+    if not found.table.has_header:
+        names = {found.name: key}
+        rest = [column for name, column in found.table.columns.items() if name != found.name]
         if not is_users and (title := find_title(rest)):
             names[title.name] = "title"
-        others = {names.get(other, other): share for other, share in ids.others.items()}
-        table, ids = table.rename(names), IdColumn(name, ids.overlap, others)
-    columns = [column for column in table.columns.values() if column.name != ids.name]
-    return Listing(table, ids, guess_attributes(columns, reserved, is_users))
-
-
-def _from_events(
-    part: EventPart, key: Column, attributes: Attributes, tied: Sequence[Column]
-) -> Listing | None:
-    for column in tied:
-        part.left_out.pop(column.name, None)
-    ids = IdColumn(key.name, None, {})
-    return Listing(part.table, ids, attributes, is_from_events=True) if tied else None
+        others = {names.get(other, other): share for other, share in found.others.items()}
+        found = replace(found, table=found.table.rename(names), name=key, others=others)
+    columns = [column for name, column in found.table.columns.items() if name != found.name]
+    return Listing(found, guess_attributes(columns, reserved, is_users))
 
 
 def _tied_columns(part: EventPart, key: Column) -> list[Column]:
     """Returns columns that the log repeats with each event of a user or of an item."""
-    if part.table.num_bytes > _MAX_TABLE_BYTES or key.name not in part.table.columns:
+    if part.table.num_bytes > _MAX_TABLE_BYTES or part.table.columns.get(key.name) is not key:
         return []
     found = []
     for name in part.left_out:

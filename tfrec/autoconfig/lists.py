@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import permutations
-from typing import Any
 
 import polars as pl
 
 from tfrec.autoconfig import words
 from tfrec.autoconfig.columns import Column, as_float
+from tfrec.autoconfig.declaration import compute, explode, sql_name, sql_text
 from tfrec.autoconfig.page import Block, Entry
-from tfrec.autoconfig.steps import compute, explode, sql_name, sql_text
 
 SHOWN, CLICKED, HISTORY, SEQUENCE = "shown", "clicked", "history", "sequence"
 _MAX_ROWS = 2000
@@ -66,9 +66,8 @@ class ItemLists:
         taken: Columns that the lists use up, that of the items first.
         steps: What makes one row of each item, `item_id`.
         ids: Item ids of the first rows, as text.
-        users: Users of the first rows, where the steps make the column `user_id`.
         time: Column with the time of each item, where a list tells it.
-        watch_time: Likewise, in seconds.
+        watch_time: Likewise, with seconds.
     """
 
     kind: str
@@ -76,13 +75,12 @@ class ItemLists:
     taken: list[str]
     steps: list[Block]
     ids: pl.Series
-    users: pl.Series = field(default_factory=pl.Series)
     time: Column | None = None
-    watch_time: str = ""
+    watch_time: Column | None = None
 
 
-def read_sequences(frame: pl.DataFrame) -> ItemLists:
-    """Reads lines ``user item item ...``."""
+def read_sequences(frame: pl.DataFrame) -> tuple[Column, ItemLists]:
+    """Reads lines ``user item item ...``: the users, which the steps make a column, and items."""
     cells = frame["line"].head(_MAX_ROWS).str.replace_all(r"\s+", " ").str.split(" ")
     separator = "\t" if frame["line"].str.contains("\t", literal=True).all() else " "
     written = sql_text(separator)
@@ -93,18 +91,19 @@ def read_sequences(frame: pl.DataFrame) -> ItemLists:
     ]
     steps = [compute(made), *explode(["item_id"], True)]
     ids = cells.list.slice(1).explode().drop_nulls()
-    why = "lines of ids of differing number"
-    return ItemLists(SEQUENCE, why, ["line"], steps, ids, users=cells.list.first())
+    lists = ItemLists(SEQUENCE, "lines of ids of differing number", ["line"], steps, ids)
+    return Column("user_id", cells.list.first()), lists
 
 
 def find_lists(columns: dict[str, Column]) -> list[ItemLists]:
     """Finds lists of items in the rows of a table that names a user in each."""
     columns_of_lists = [each for column in columns.values() if (each := _as_lists(column))]
-    found = [_marked(column) for column in columns_of_lists if _is_marked(column)]
-    found = found or _shown_and_clicked(columns_of_lists)
+    marked = [c for c in columns_of_lists if c.sql and c.values.share(r"^.+-[01]$") > 0.99]
+    found = [_marked(column) for column in marked] or _shown_and_clicked(columns_of_lists)
     used = [name for lists in found for name in lists.taken]
     rest = [column for column in columns_of_lists if column.name not in used]
-    return found + (_side_by_side(rest) or [_alone(c) for c in rest if c.holds_items][:1])
+    alone = [_of_each_row(c, f"{c.name!r} holds a list of ids") for c in rest if c.holds_items]
+    return found + (_side_by_side(rest) or alone[:1])
 
 
 def _as_lists(column: Column) -> ListColumn | None:
@@ -131,28 +130,18 @@ def _as_lists(column: Column) -> ListColumn | None:
 
 
 def _item_lists(
-    kind: str,
-    why: str,
-    columns: list[ListColumn],
-    made: list[Entry],
-    exploded: int = 1,
-    **more: Any,
+    kind: str, why: str, columns: list[ListColumn], made: list[Entry], exploded: int = 1
 ) -> ItemLists:
     """Returns lists whose rows are made of the first `exploded` columns, that of items first."""
-    items = columns[0]
+    cells = columns[0].values.raw
     texts = [
         Entry(column.name, column.sql, "ids with a separator between become a list")
         for column in columns if column.sql
     ]  # fmt: skip
     names = [column.name for column in columns]
     steps = [compute(texts)] if texts else []
-    steps += [*explode(names[:exploded], items.values.raw.dtype == pl.String), compute(made)]
-    more.setdefault("ids", items.values.raw.cast(pl.String))
-    return ItemLists(kind, why, names, steps, **more)
-
-
-def _is_marked(column: ListColumn) -> bool:
-    return bool(column.sql) and column.values.share(r"^.+-[01]$") > 0.99
+    steps += [*explode(names[:exploded], cells.dtype == pl.String), compute(made)]
+    return ItemLists(kind, why, names, steps, cells.cast(pl.String))
 
 
 def _marked(column: ListColumn) -> ItemLists:
@@ -163,7 +152,8 @@ def _marked(column: ListColumn) -> ItemLists:
         Entry("kind", kind, "-1: clicked, -0: not clicked"),
     ]
     why = f"{column.name!r} holds items with -1 or -0: clicked or not"
-    return _item_lists(SHOWN, why, [column], made, ids=column.values.raw.str.replace(r"-[01]$", ""))
+    lists = _item_lists(SHOWN, why, [column], made)
+    return replace(lists, ids=lists.ids.str.replace(r"-[01]$", ""))
 
 
 def _shown_and_clicked(found: list[ListColumn]) -> list[ItemLists]:
@@ -205,23 +195,18 @@ def _side_by_side(found: list[ListColumn]) -> list[ItemLists]:
         times = [o for o in others if o.values.form == "time"]
         times += [o for o in others if o.values.time_unit and o.column.has(words.TIME)]
         watch = [
-            o for o in others
+            o.column for o in others
             if o.values.form == "number" and o.column.has(words.WATCH, frozenset(["time"]))
             and o not in times
         ]  # fmt: skip
-        columns = [items, *others]
-        why = f"{', '.join(repr(each.name) for each in columns)} have the same length in each row"
-        made = [Entry("item_id", sql_name(items.name), "the item of each row")]
-        return [
-            _item_lists(
-                HISTORY, why, columns, made, len(columns),
-                time=times[0].values if times else None,
-                watch_time=watch[0].name if watch else "",
-            )
-        ]  # fmt: skip
+        names = ", ".join(repr(each.name) for each in (items, *others))
+        lists = _of_each_row(items, f"{names} have the same length in each row", others)
+        time = times[0].values if times else None
+        return [replace(lists, time=time, watch_time=watch[0] if watch else None)]
     return []
 
 
-def _alone(column: ListColumn) -> ItemLists:
-    made = [Entry("item_id", sql_name(column.name), "the item of each row")]
-    return _item_lists(HISTORY, f"{column.name!r} holds a list of ids", [column], made)
+def _of_each_row(items: ListColumn, why: str, others: Sequence[ListColumn] = ()) -> ItemLists:
+    """Returns the lists of items that a user turned to, with lists of the same length."""
+    made = [Entry("item_id", sql_name(items.name), "the item of each row")]
+    return _item_lists(HISTORY, why, [items, *others], made, 1 + len(others))

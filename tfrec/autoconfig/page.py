@@ -68,15 +68,11 @@ def _lines(block: Block, indent: str) -> Iterator[str]:
 
 def _element(block: Block, indent: str) -> Iterator[str]:
     """Yields one mapping of a sequence; its first key follows the dash, below its comment."""
-    is_first = True
-    for line in _lines(block, indent + "  "):
-        if is_first and line.lstrip().startswith("#"):
-            yield line[2:]
-        elif is_first:
-            yield f"{indent}- {line.lstrip()}"
-            is_first = False
-        else:
-            yield line
+    lines = [*_lines(block, indent + "  ")]
+    first = next(at for at, line in enumerate(lines) if not line.lstrip().startswith("#"))
+    yield from (line[2:] for line in lines[:first])
+    yield f"{indent}- {lines[first].lstrip()}"
+    yield from lines[first + 1 :]
 
 
 def _comment(text: str, indent: str) -> Iterator[str]:

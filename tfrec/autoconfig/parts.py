@@ -9,11 +9,10 @@ from typing import TypeVar
 import polars as pl
 
 from tfrec.autoconfig.columns import PER_SECOND, Column
-from tfrec.autoconfig.declaration import declare
+from tfrec.autoconfig.declaration import compute, declare, sql_name, sql_text
 from tfrec.autoconfig.events import EventPart, Role
 from tfrec.autoconfig.lists import HISTORY, SHOWN
 from tfrec.autoconfig.page import Block, Entry
-from tfrec.autoconfig.steps import compute, sql_name, sql_text
 
 _Value = TypeVar("_Value")
 _UNKNOWN = "CAST(NULL AS VARCHAR)"
@@ -24,6 +23,7 @@ _NOTHING = {
     "weight": "1",
     "sequence": "0",
 }
+_RENAMED = "the name that it has in another part"
 _PLAIN_KIND = Entry("event", {"label": 1, "ranked": False}, "wanted")
 
 
@@ -31,14 +31,12 @@ def shared_roles(parts: Sequence[EventPart]) -> dict[str, Role]:
     """Returns the roles that all parts will have, each with the column of the first that has it."""
     roles = _merge(part.roles for part in parts)
     # One list of wanted items needs no labels.
-    if len(parts) == 1 and parts[0].lists and not parts[0].is_shown:
+    is_wanted = len(parts) == 1 and parts[0].lists and not parts[0].is_shown
+    if is_wanted or not any(part.kinds for part in parts):
         return roles
-    if any(part.kinds for part in parts):
-        made = Role(Column("kind", pl.Series(dtype=pl.String)), "made by the steps above")
-        kind = roles.pop("kind", made)
-        roles = {key: role for key, role in roles.items() if key not in ("rating", "label")}
-        roles["kind"] = kind
-    return roles
+    made = Role(Column("kind", pl.Series(dtype=pl.String)), "made by the steps above")
+    others = {key: role for key, role in roles.items() if key not in ("rating", "label", "kind")}
+    return others | {"kind": roles.get("kind", made)}
 
 
 def shared_context(parts: Sequence[EventPart]) -> dict[str, Entry]:
@@ -78,54 +76,48 @@ def declare_parts(parts: Sequence[EventPart]) -> list[Block]:
 
 def _missing_columns(part: EventPart, parts: Sequence[EventPart]) -> list[Entry]:
     """Returns each column that this part has to make, by SQL."""
-    made = []
-    timed = next((part for part in parts if "time" in part.roles), part)
-    for key, role in shared_roles(parts).items():
-        own = part.roles.get(key)
-        if key == "split" and part.split:
-            sql, why = sql_text(part.split), "the file's name says so"
-        elif key == "kind" and own is None and part.is_shown:
-            sql, why = sql_name("kind"), "the name of another part"
-        elif key == "kind" and own is None:
-            kind = next(iter(part.kinds), _PLAIN_KIND.key)
-            sql, why = sql_text(kind), "one kind for all of these rows"
-        elif key == "time" and own is None:
-            sql, why = _time_before(timed)
-        elif key == "time" and own:
-            sql, why = _time_of(part, timed, own)
-        elif own is None:
-            sql, why = _NOTHING.get(key, _UNKNOWN), "not told here"
-        else:
-            sql, why = sql_name(own.name), "the name that it has in another part"
-        if sql not in (role.name, sql_name(role.name)):
-            made.append(Entry(role.name, sql, why))
+    kind = next(iter(part.kinds), _PLAIN_KIND.key)
+    made = {"kind": (sql_text(kind), "one kind for all of these rows")}
+    made |= {key: (sql_name(role.name), _RENAMED) for key, role in part.roles.items()}
+    if part.is_shown:
+        made["kind"] = sql_name("kind"), "the name of another part"
+    if part.split:
+        made["split"] = sql_text(part.split), "the file's name says so"
+    times = [each.roles["time"].column for each in parts if "time" in each.roles]
+    if "time" in part.roles:
+        made["time"] = _time_as(part.roles["time"].column, times[0])
+    elif times:
+        made["time"] = _time_before(times[0])
+    entries = [
+        Entry(role.name, *made.get(key, (_NOTHING.get(key, _UNKNOWN), "not told here")))
+        for key, role in shared_roles(parts).items()
+    ]
     missing = [name for name in shared_context(parts) if name not in part.context]
-    return made + [Entry(name, _UNKNOWN, "not told here") for name in missing]
+    entries += [Entry(name, _UNKNOWN, "not told here") for name in missing]
+    return [entry for entry in entries if entry.value not in (entry.key, sql_name(entry.key))]
 
 
-def _time_of(part: EventPart, main: EventPart, time: Role) -> tuple[str, str]:
-    """Returns the times of a part as the first part writes them."""
-    form, main_form = (p.roles["time"].column.time_format or "" for p in (part, main))
-    unit, main_unit = (p.roles["time"].column.time_unit or "s" for p in (part, main))
-    name = sql_name(time.name)
-    if form and form != main_form:
+def _time_as(column: Column, main: Column) -> tuple[str, str]:
+    """Returns times written as those of another part."""
+    name, form = sql_name(column.name), column.time_format
+    if form and form != main.time_format:
         return f"STRPTIME({name}, {sql_text(form)})", "times of another form"
+    unit, main_unit = column.time_unit or "s", main.time_unit or "s"
     if unit != main_unit and not form:
         factor = PER_SECOND[main_unit] / PER_SECOND[unit]
         return f"CAST({name} AS DOUBLE) * {factor:g}", "times of another unit"
     return name, "the time of each item"
 
 
-def _time_before(main: EventPart) -> tuple[str, str]:
+def _time_before(column: Column) -> tuple[str, str]:
     """Returns a moment before the log begins, written as the log writes its times."""
-    column = main.roles["time"].column
     first = column.times.min()
     assert isinstance(first, datetime)
     # A week before the first rows: the log may begin a little earlier than they do.
     moment = datetime(first.year, first.month, first.day) - timedelta(days=7)
     why = "no times here: a moment before the log begins (it must be before its first event)"
     if column.time_unit:
-        seconds = int((moment - datetime(1970, 1, 1)).total_seconds())
+        seconds = (moment - datetime(1970, 1, 1)) // timedelta(seconds=1)
         return str(seconds * PER_SECOND[column.time_unit]), why
     text = sql_text(moment.strftime(column.time_format or "%Y-%m-%d %H:%M:%S"))
     return (text if column.known.dtype == pl.String else f"CAST({text} AS TIMESTAMP)"), why

@@ -160,16 +160,14 @@ def _find_delimiter(lines: list[str], likely: str) -> str:
     """Returns what splits most lines into one and the same number of cells; empty for nothing."""
     best, best_score = "", 0.0
     for delimiter in _DELIMITERS:
-        sample = [_count_cuts(line, delimiter) for line in lines[:1000]]
-        count, share = Counter(sample).most_common(1)[0]
-        # A comma that the header lacks stands in cells, as in 4,50.
-        if not count or not sample[0]:
+        cuts = [_count_cuts(line, delimiter) for line in lines[:1000]]
+        count, lines_alike = Counter(cuts).most_common(1)[0]
+        score = lines_alike / len(cuts) + (0.5 if delimiter == likely else 0.0)
+        # A comma that the header lacks stands in cells, as in 4,50; spaces stand inside of cells.
+        is_inside = delimiter == " " and (score < 1 or best_score > 0.9)
+        if not count or not cuts[0] or is_inside:
             continue
-        # Spaces stand inside of cells; a few lines may hold the delimiter in a text.
-        score = share / len(sample) + (0.5 if delimiter == likely else 0.0)
-        if delimiter == " " and (score < 1 or best_score > 0.9):
-            continue
-        score += min(count, 20) / 100
+        score += min(count, 20) / 100  # a few lines may hold the delimiter in a text
         if score > best_score:
             best, best_score = delimiter, score
     return best
@@ -192,28 +190,28 @@ def _has_quotes(lines: list[str], delimiter: str) -> bool:
 def _has_names(rows: list[list[str]]) -> bool:
     """Tells a header from a row of data."""
     first, below = [cell.strip('"') for cell in rows[0]], rows[1:]
+    if not below:
+        return False
+    columns = list(zip(*below, strict=True))
     sure = [
-        cell for at, cell in enumerate(first)
+        cell for cell, column in zip(first, columns, strict=True)
         if _NAME.fullmatch(cell) and all(word in _KNOWN for word in words_of(cell))
-        and all(row[at] != cell for row in below)
+        and cell not in column
     ]  # fmt: skip
     if len(sure) > 1 and any("id" in words_of(cell) for cell in sure):
-        return len(rows) > 1
-    if len(rows) < 2 or any(_NUMBER.fullmatch(cell) for cell in first):
-        return False
+        return True
     # The first name may be empty: an index that pandas wrote.
-    if not all(_NAME.fullmatch(cell) for cell in first[1:]):
+    are_names = all(_NAME.fullmatch(cell) for cell in first[1:])
+    if not are_names or any(_NUMBER.fullmatch(cell) for cell in first):
         return False
-    for at, cell in enumerate(first):
+    for cell, column in zip(first, columns, strict=True):
         shape = _shape_of(cell)
-        if "0" in shape and [_shape_of(row[at]) for row in below].count(shape) > len(below) / 2:
+        if "0" in shape and [_shape_of(other) for other in column].count(shape) > len(below) / 2:
             return False
     if any(word in _KNOWN for cell in first for word in (*words_of(cell), *file_words(cell))):
         return True
-    is_number = [
-        all(_NUMBER.fullmatch(row[at] or "0") for row in below) for at in range(len(first))
-    ]
-    return any(is_number) and len({*first}) == len(first)
+    has_numbers = any(all(_NUMBER.fullmatch(cell or "0") for cell in column) for column in columns)
+    return has_numbers and len({*first}) == len(first)
 
 
 def _shape_of(cell: str) -> str:

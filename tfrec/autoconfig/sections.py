@@ -5,16 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from tfrec.autoconfig.attributes import Attributes
-from tfrec.autoconfig.declaration import declare
+from tfrec.autoconfig.declaration import compute, declare
 from tfrec.autoconfig.events import EventPart
 from tfrec.autoconfig.listings import Listing
 from tfrec.autoconfig.page import Block, Entry
 from tfrec.autoconfig.parts import declare_parts, shared_context, shared_kinds, shared_roles
-from tfrec.autoconfig.steps import compute
 
 _FEW_ITEMS, _FEW_EVENTS, _FEW_TEXTS = 2000, 20_000, 2000
 _MAX_NAMED = 12
+_REPEATED = {
+    "items": "an item; a file with a row an item would be better",
+    "users": "a user in each row",
+}
 
 
 def data_section(
@@ -35,14 +37,10 @@ def data_section(
         split: Keys of `split`.
         order: Key of the events, where it is needed.
     """
-    repeats = "the log repeats what it says of"
-    why_items = f"{repeats} an item; a file with a row an item would be better"
-    declared = _one_or_more(declare_parts(parts))
-    files: list[Entry | str] = [
-        Entry("events", declared, "one row an event, after the steps"),
-        *_listed("items", items, why_items),
-        *_listed("users", users, f"{repeats} a user in each row"),
-    ]
+    declared = declare_parts(parts)
+    events = declared if len(declared) > 1 else declared[0]
+    files: list[Entry | str] = [Entry("events", events, "one row an event, after the steps")]
+    files += [_declared(listing) for listing in (items, users) if listing]
     if not items:
         files.append("No items: no file lists them, so they are the items of the events.")
     return [
@@ -51,25 +49,21 @@ def data_section(
         Entry("tables", files, "which file is what"),
         Entry("events", _events(parts, order), "what the columns of the log mean"),
         *_items(items),
-        *_users(users),
+        *([Entry("users", _listed(users), "what is known of users")] if users else []),
         *_cleaning(parts),
         Entry("split", split, "which events train and which test"),
         *_privacy(parts, items, users),
     ]
 
 
-def _one_or_more(blocks: list[Block]) -> object:
-    """Returns one block as a mapping, several as a sequence."""
-    return blocks if len(blocks) > 1 else blocks[0]
-
-
-def _listed(key: str, listing: Listing | None, why_events: str) -> list[Entry]:
-    if listing is None:
-        return []
+def _declared(listing: Listing) -> Entry:
+    key = "users" if listing.attributes.is_users else "items"
+    why = f"the list of {key}"
+    if listing.is_from_events:
+        why = f"the log repeats what it says of {_REPEATED[key]}"
     made = listing.attributes.computed
     steps = [compute(made, "columns in a form that can be read")] if made else []
-    why = why_events if listing.is_from_events else f"the list of {key}"
-    return [Entry(key, declare(listing.table, steps), why)]
+    return Entry(key, declare(listing.ids.table, steps), why)
 
 
 def _events(parts: list[EventPart], order: list[Entry]) -> Block:
@@ -118,51 +112,42 @@ def _items(items: Listing | None) -> list[Entry]:
             Entry("text", [], "no texts, so items are known by their events alone"),
         ]
         return [Entry("items", block, "nothing but ids")]
-    share, title = items.ids.overlap, items.attributes.title
-    why = "the item of the events"
-    if share is not None:
-        others = [f"{name} {other:.0%}" for name, other in items.ids.others.items()][:4]
-        why = f"holds {share:.0%} of the first events' items"
-        why += f" ({', '.join(others)})" if others else ""
-    title_why = "by its name" if title and title.words else "the first column of several words"
-    block = [
-        Entry("item_id", items.ids.name, why),
-        Entry("title", title and title.name, title_why if title else "no column is a title"),
-        *_attributes(items, Entry("text", [], "no column holds words to read")),
-    ]
-    found = [Entry("items", block, "what the columns of the catalogue mean")]
-    if not items.is_from_events and (share is None or share < 1):
-        told = "not measured" if share is None else f"{share:.1%}"
-        why = f"of the first events' items the catalogue has {told}; the others' events are dropped"
-        found.append(Entry("unknown_items", "drop", why))
+    found = [Entry("items", _listed(items), "what the columns of the catalogue mean")]
+    if items.ids.share < 1:
+        told = f"of the first events' items the catalogue has {items.ids.share:.1%}"
+        found.append(Entry("unknown_items", "drop", f"{told}; the others' events are dropped"))
     return found
 
 
-def _users(users: Listing | None) -> list[Entry]:
-    if users is None:
-        return []
-    share, why = users.ids.overlap, "the user of the events"
-    if share:
-        why = f"holds {share:.0%} of the first events' users"
-        why += "; do the ids of both tables mean the same?" if share < 1 else ""
-    block = [Entry("user_id", users.ids.name, why), *_attributes(users)]
-    return [Entry("users", block, "what is known of users")]
-
-
-def _attributes(listing: Listing, *no_text: Entry) -> Block:
-    """Returns what is read of items or users: texts, features, and what is left out."""
-    attributes = listing.attributes
-    block: list[Entry | str] = [*no_text]
+def _listed(listing: Listing) -> Block:
+    """Returns what is read of items or users: id, texts, features, and what is left out."""
+    ids, attributes, is_users = listing.ids, listing.attributes, listing.attributes.is_users
+    thing = "user" if is_users else "item"
+    why = f"holds {ids.share:.0%} of the first events' {thing}s"
+    if listing.is_from_events:
+        why = f"the {thing} of the events"
+    elif is_users and ids.share < 1:
+        why += "; do the ids of both tables mean the same?"
+    elif not is_users and ids.others:
+        why += f" ({', '.join([f'{name} {share:.0%}' for name, share in ids.others.items()][:4])})"
+    block: list[Entry | str] = [Entry(f"{thing}_id", ids.name, why)]
+    if title := attributes.title:
+        why = "by its name" if title.words else "the first column of several words"
+        block.append(Entry("title", title.name, why))
+    elif not is_users:
+        block.append(Entry("title", None, "no column is a title"))
     if attributes.text:
         texts = "; ".join(f"{name}: {why}" for name, why in attributes.text.items())
-        block = [Entry("text", [*attributes.text], texts)]
+        block.append(Entry("text", [*attributes.text], texts))
+    elif not is_users:
+        block.append(Entry("text", [], "no column holds words to read"))
     if attributes.features:
         features = [*attributes.features.values()]
         block.append(Entry("features", features, "further columns that the model reads"))
-    column = listing.table.columns[listing.ids.name]
+    column = ids.table.columns[ids.name]
     if column.distinct < len(column.raw):
         kept, why = "first", "ids stand in several rows; the first one counts"
-        if attributes.is_users:
+        if is_users:
             kept, why = "last", "users stand in several rows; what was said last counts"
         block.append(Entry("duplicates", kept, why))
     return block + _left_out(attributes.left_out)
@@ -185,39 +170,33 @@ def _privacy(
 ) -> list[Entry | str]:
     personal = dict(users.attributes.personal) if users else {}
     used = {*shared_context(parts)}
-    for listing in (items, users):
-        if listing:
-            used |= {listing.ids.name, *listing.attributes.text, *listing.attributes.features}
+    for listing in filter(None, (items, users)):
+        used |= {listing.ids.name, *listing.attributes.text, *listing.attributes.features}
     for part in parts:
         used |= {role.name for role in part.roles.values()}
         used |= {*(part.lists.taken if part.lists else ())}
         personal |= {c.name: c.personal for c in part.table.columns.values() if c.personal}
     never = {name: why for name, why in personal.items() if name not in used}
     block: list[Entry | str] = []
-    if never:
-        reasons = "; ".join(f"{name}: {why}" for name, why in never.items())
-        block.append(Entry("never_write", [*never], f"personal, dropped when read ({reasons})"))
     if reason := parts[0].user.personal:
-        block.append(f"User ids are personal ({reason}): set privacy.pseudonym_key to hide them.")
-    why = "what must not reach any file that is written"
-    return [Entry("privacy", block, why)] if never else block
+        block = [f"User ids are personal ({reason}): set privacy.pseudonym_key to hide them."]
+    if not never:
+        return block
+    reasons = "; ".join(f"{name}: {why}" for name, why in never.items())
+    dropped = Entry("never_write", [*never], f"personal, dropped when read ({reasons})")
+    return [Entry("privacy", [dropped, *block], "what must not reach any file that is written")]
 
 
 def model_sections(
     parts: list[EventPart], items: Listing | None, users: Listing | None
 ) -> list[Entry]:
     """Writes how a first model is trained, by the size of the data."""
-    read: list[Attributes] = [listing.attributes for listing in (items, users) if listing]
-    num_items = len(items.table.frame) if items and items.table.is_whole else None
+    num_items = len(items.ids.table.frame) if items and items.ids.table.is_whole else None
     steps = Entry("steps", 100, "a first look; 200 and more for good")
-    if not any(attributes.text for attributes in read):
+    if not any(listing and listing.attributes.text for listing in (items, users)):
         steps = Entry("steps", 0, "no texts to learn from")
     elif num_items is not None and num_items < _FEW_TEXTS:
         steps = Entry("steps", 50, f"{num_items:,} texts are few; more with more texts")
-    encoder = [
-        Entry("source", "tiny", "small and quick; `small` or a pre-trained one later"),
-        Entry("pretraining", [steps], "on the catalogue's own texts"),
-    ]
     rows = sum(len(part.table.frame) for part in _different(parts))
     is_small = all(part.table.is_whole and not part.lists for part in parts)
     retrieval = [Entry("epochs", 5, "a first look; the best epoch is kept, so more do no harm")]
@@ -226,6 +205,10 @@ def model_sections(
             Entry("epochs", 10, "a small log needs more of them"),
             Entry("batch_size", 128, f"{rows:,} events are few"),
         ]
+    encoder = [
+        Entry("source", "tiny", "small and quick; `small` or a pre-trained one later"),
+        Entry("pretraining", [steps], "on the catalogue's own texts"),
+    ]
     models = [
         Entry("encoder", encoder, "BERT, which reads texts"),
         Entry("retrieval", retrieval, "finds items"),

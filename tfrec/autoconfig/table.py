@@ -141,18 +141,12 @@ def _find_files(paths: Sequence[Path]) -> tuple[Path, list[Path]]:
     for path in paths:
         if not path.exists():
             raise DataError(f"{path}: no such file or folder.")
-    if len(paths) == 1 and paths[0].is_dir():
-        folder = paths[0]
-    else:
-        parents = {path if path.is_dir() else path.parent for path in paths}
-        folder = Path(os.path.commonpath([os.path.normpath(parent) for parent in parents]))
+    paths = [Path(os.path.normpath(path)) for path in paths]
+    folder = Path(os.path.commonpath([path if path.is_dir() else path.parent for path in paths]))
     files: list[Path] = []
     for path in paths:
-        if not path.is_dir():
-            files.append(Path(os.path.normpath(path)))
-            continue
-        found = (file for file in sorted(path.rglob("*")) if file.is_file())
-        files += [file for file in found if len(file.relative_to(path).parts) <= _MAX_DEPTH]
+        found = sorted(path.rglob("*")) if path.is_dir() else [path]
+        files += [f for f in found if f.is_file() and len(f.relative_to(path).parts) <= _MAX_DEPTH]
     hidden = (".", "_")
     shown = [f for f in files if not any(p.startswith(hidden) for p in f.relative_to(folder).parts)]
     return folder, list(dict.fromkeys(shown))
