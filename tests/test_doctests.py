@@ -37,6 +37,8 @@ PUBLIC = (
 """Where users import from."""
 
 LACKING = {
+    "tfrec.losses.retrieval.Pairs",
+    "tfrec.losses.retrieval.Sampled",
     "tfrec.config.run.Config",
     "tfrec.data.dataset.PreparedData",
     "tfrec.features.feature_type.FeatureInput",

@@ -171,7 +171,7 @@ def test_ranking_lies_between_chance_and_oracle(run):
     assert ranking["random"]["auc"] != 0.5
     for metric in ("mrr", "ndcg_at_5"):
         chance, oracle = (ranking[model][metric] for model in ("random", "oracle"))
-        assert 0.5 * oracle < chance < oracle
+        assert 0.4 * oracle < chance < oracle
     assert 0.53 < ranking["ours"]["auc"] < ranking["oracle"]["auc"] - 0.02
     assert ranking["oracle"]["log_loss"] < ranking["ours"]["log_loss"]
     # Predicted clicks are right on average to within a few per cent of all shown items.

@@ -93,7 +93,7 @@ Pipeline(load_config(config, overrides)).run()
 """
 
 
-def export_again(overrides: list[str], k: int, largest_file: int = 0) -> subprocess.Popen[bytes]:
+def export_again(overrides: list[str], rows: int, largest_file: int = 0) -> subprocess.Popen[bytes]:
     command = [
         sys.executable,
         "-c",
@@ -101,7 +101,7 @@ def export_again(overrides: list[str], k: int, largest_file: int = 0) -> subproc
         CONFIG,
         largest_file,
         *overrides,
-        f"export.k={k}",
+        f"export.replay_rows={rows}",
     ]
     return subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE)
 
@@ -115,7 +115,7 @@ def test_export_killed_at_any_moment_leaves_the_old_version_alone(
     pipeline, overrides, written, seconds
 ):
     folder, before = pipeline.model_folder, files_of_version(pipeline)
-    process = export_again(overrides, k=10 + len(written) + seconds)
+    process = export_again(overrides, rows=10 + len(written) + seconds)
     while not list(folder.glob(f".writing-{process.pid}-*/{written}")):
         assert process.poll() is None, process.communicate()[1][-2000:]
         time.sleep(0.002)
@@ -130,7 +130,7 @@ def test_export_killed_at_any_moment_leaves_the_old_version_alone(
 
 def test_export_to_a_full_disk_fails_and_leaves_the_old_version_alone(pipeline, overrides):
     before = files_of_version(pipeline)
-    process = export_again(overrides, k=10, largest_file=20_000)
+    process = export_again(overrides, rows=10, largest_file=20_000)
     _, said = process.communicate()
     assert process.returncode != 0
     assert b"File too large" in said, said[-2000:]

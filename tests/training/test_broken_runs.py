@@ -192,8 +192,8 @@ def test_sound_run_on_the_same_log_raises_nothing(run):
 
 
 def test_shuffled_labels_with_the_correction_are_told_as_no_better_than_popularity(run):
-    # Corrected, it learns popularity from them, and its texts still tell something about requests:
-    # that is no proof of a broken run, but is told.
+    # Corrected, it learns popularity from them: that is no proof of a broken run, but is told. Its
+    # texts still tell something about requests; whether enough to be seen is up to chance.
     told: list[str] = []
-    sound_alarm(run("shuffled, corrected"), "error", told.append)
+    sound_alarm(run("shuffled, corrected"), "warn", told.append)
     assert "a column may be shuffled" in told[0]
