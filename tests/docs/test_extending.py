@@ -10,7 +10,9 @@ from tfrec import registry
 from tfrec.registry import Door
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "extending.md"
-ROW = re.compile(r"^\| .+ \| .+ \| `(?P<place>[\w.]+)` \| `tfrec\.(?P<group>\w+)` \|$", re.MULTILINE)
+ROW = re.compile(
+    r"^\| .+ \| .+ \| `(?P<place>[\w.]+)` \| `tfrec\.(?P<group>\w+)` \|$", re.MULTILINE
+)
 ROWS = {row["group"]: row["place"] for row in ROW.finditer(DOCUMENT.read_text(encoding="utf-8"))}
 DOORS = {door.group: door for door in vars(registry).values() if isinstance(door, Door)}
 
