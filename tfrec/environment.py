@@ -14,7 +14,7 @@ import warnings
 from dataclasses import dataclass
 from importlib import metadata
 
-from tfrec.errors import InstallationError
+from tfrec.errors import InstallationError, reason_of
 
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 _OTHERS = (
@@ -128,7 +128,7 @@ def _check_import(package: str, module: str) -> Check:
     try:
         importlib.import_module(module)
     except Exception as error:  # a broken binary raises whatever its loader raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        reason = reason_of(error)[:160]
         return Check(name, False, reason, _FIX)
     return Check(name, True, "yes", "")
 
@@ -143,5 +143,5 @@ def _check_keras() -> Check:
         found = f"keras {keras.__version__}, tf.keras from {home}"
         is_ok = keras.__version__.startswith("3.") and home == "tf_keras"
     except Exception as error:  # as above
-        found, is_ok = (str(error).strip() or type(error).__name__).splitlines()[0][:160], False
+        found, is_ok = reason_of(error)[:160], False
     return Check(name, is_ok, found, f"set {_LEGACY_KERAS}=1 before TensorFlow is imported")

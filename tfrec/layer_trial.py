@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 
 Batch = tuple[Sequence[Any], tuple[int, ...]]
 """Arguments of a call, arrays, and the shape of what must come back."""
@@ -28,12 +27,12 @@ def try_layer(layer: keras.layers.Layer, key: str, batches: Sequence[Batch], dty
     Raises:
         ConfigError: With key and place, in one line.
     """
-    part = f"{key}: {type(layer).__module__}:{type(layer).__qualname__}"
+    part = f"{key}: {place_of(layer)}"
     for arguments, shape in batches:
         try:
             answer = layer(*arguments)
         except Exception as error:  # a layer of somebody else raises whatever it raises
-            raise ConfigError(f"{part}: failed on a small batch: {_reason(error)}") from error
+            raise ConfigError(f"{part}: failed on a small batch: {reason_of(error)}") from error
         _check_form(answer, shape, dtype, part)
     specs = tf.nest.map_structure(_common_spec, *[list(arguments) for arguments, _ in batches])
     traced = tf.function(lambda *arguments: layer(*arguments), specs, autograph=False)
@@ -45,7 +44,7 @@ def try_layer(layer: keras.layers.Layer, key: str, batches: Sequence[Batch], dty
     except Exception as error:
         raise ConfigError(
             f"{part}: wanted a layer of TensorFlow operations, which runs in a graph for batches "
-            f"of any size, got: {_reason(error)}"
+            f"of any size, got: {reason_of(error)}"
         ) from error
     _check_config(layer, batches[0][0], part)
 
@@ -65,7 +64,7 @@ def _check_config(layer: keras.layers.Layer, arguments: Sequence[Any], part: str
         again(*arguments)
     except Exception as error:
         raise ConfigError(
-            f"{part}: cannot be built again from `get_config`: {_reason(error)}"
+            f"{part}: cannot be built again from `get_config`: {reason_of(error)}"
         ) from error
     wanted, came = ([tuple(v.shape) for v in one.variables] for one in (layer, again))
     if came != wanted:
@@ -79,14 +78,6 @@ def _common_spec(*values: Any) -> tf.TensorSpec:
     shapes = zip(*(np.shape(value) for value in values), strict=True)
     shape = [sizes[0] if len(set(sizes)) == 1 else None for sizes in shapes]
     return tf.TensorSpec(shape, tf.as_dtype(np.asarray(values[0]).dtype))
-
-
-def _reason(error: Exception) -> str:
-    """Returns the line that says what happened; Keras puts one above it that says where."""
-    text = re.sub(r"\x1b\[\d+m", "", str(error))
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    lines = [line for line in lines if not line.startswith("Exception encountered when calling")]
-    return lines[0] if lines else type(error).__name__
 
 
 def repeat_rows(row: Mapping[str, Any], count: int) -> dict[str, np.ndarray]:

@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from tfrec.errors import ConfigError, did_you_mean
+from tfrec.errors import ConfigError, did_you_mean, reason_of
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class Door:
         try:
             return make(**given, **options)
         except (TypeError, ValueError) as error:
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             raise ConfigError(f"{key}: {kind}: {reason}") from error
 
     def stamp(self, kind: str) -> str | None:
@@ -194,7 +194,7 @@ def _import(place: str, key: str) -> Any:
     try:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # a module of somebody else raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{key}: {place}: cannot be imported: {reason}") from error
 
 

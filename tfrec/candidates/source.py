@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.data.dataset import PreparedData
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, reason_of
 
 IsAllowed = Callable[[tf.Tensor], tf.Tensor]
 """From items, int32 [batch, n], to bool [batch, n]: whether a request may get them."""
@@ -136,7 +136,7 @@ def check_source(source: CandidateSource, key: str, num_items: int) -> None:
         asked = tf.function(ask, [tf.TensorSpec([None, None], tf.int32)], autograph=False)
         found = [asked(tf.zeros([batch, 3], tf.int32)) for batch in (2, 0)]
     except Exception as error:  # a part of somebody else raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{key}: {name}.propose cannot run in a graph: {reason}") from error
     for batch, items in zip((2, 0), found, strict=True):
         is_tensor = tf.is_tensor(items)

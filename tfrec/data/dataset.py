@@ -30,7 +30,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tfrec.errors import ArtefactError
+from tfrec.errors import ArtefactError, reason_of
 from tfrec.features import FeatureType, encode_frame, load_feature
 from tfrec.schema import SPLITS, UNKNOWN_INDEX, UNKNOWN_TIME, Columns
 
@@ -265,7 +265,7 @@ class PreparedData:
         try:
             return _read(folder, meta)
         except (OSError, EOFError, ValueError, pl.exceptions.ComputeError) as error:
-            reason = str(error).strip().splitlines()[0]
+            reason = reason_of(error)
             raise ArtefactError(
                 f"{folder}: the prepared data are damaged ({reason}); prepare them again."
             ) from None

@@ -15,7 +15,7 @@ import tensorflow as tf
 from tfrec.encoders import hugging_face
 from tfrec.encoders.pooling import Pooling, build_pooling
 from tfrec.encoders.text_encoder import TextEncoder
-from tfrec.errors import ConfigError, did_you_mean
+from tfrec.errors import ConfigError, did_you_mean, reason_of
 
 
 @dataclass(frozen=True)
@@ -213,7 +213,7 @@ def _from_preset(cls: Any, source: str, **settings: float) -> Any:
     try:
         return cls.from_preset(source, **settings)
     except Exception as error:  # keras-nlp raises its downloader's and converter's own kinds
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+        reason = reason_of(error)[:200]
         raise ConfigError(
             f"encoder.source: {source!r} is no size ({', '.join(SIZES)}) and could not be loaded "
             f"as a keras-nlp preset or folder: {reason}{did_you_mean(source, SIZES)}"

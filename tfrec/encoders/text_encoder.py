@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of
 from tfrec.layer_trial import try_layer
 
 
@@ -87,6 +87,6 @@ def check_text_encoder(encoder: TextEncoder, key: str, vocabulary_size: int) -> 
     try_layer(encoder, key, batches, "float32")
     if np.any(encoder(tokens[0])[1]):
         raise ConfigError(
-            f"{key}: {type(encoder).__module__}:{type(encoder).__qualname__}: wanted zeros for an "
+            f"{key}: {place_of(encoder)}: wanted zeros for an "
             "empty text, a row of zeros, got other values."
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 import polars as pl
 
+from tfrec.errors import place_of
 from tfrec.features.cells import RawCells
 from tfrec.registry import FEATURE_TYPES
 
@@ -144,7 +145,7 @@ class FeatureType(ABC):
 
     def to_dict(self) -> dict[str, Any]:
         """Returns a form that JSON can hold; `load_feature` reads it."""
-        place = f"{type(self).__module__}:{type(self).__qualname__}"
+        place = place_of(self)
         names = {ours: name for name, ours in FEATURE_TYPES.ours.items()}
         return {"type": names.get(place, place), **dataclasses.asdict(self)}
 

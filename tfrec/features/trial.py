@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, reason_of
 from tfrec.features.feature_type import FeatureType, load_feature
 from tfrec.registry import FEATURE_TYPES
 
@@ -57,7 +57,7 @@ def check_feature(feature: FeatureType, key: str, column: pl.Series) -> None:
     except ConfigError as error:
         raise ConfigError(f"{key}: {error}") from None
     except Exception as error:  # a type of somebody else raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{key}: {_place(feature)}: {reason}") from error
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, reason_of
 from tfrec.index.table import Precision
 
 
@@ -149,7 +149,7 @@ def check_index(index: Searcher, key: str, dim: int) -> None:
         search = tf.function(lambda asked: index.search(asked, wide), spec, autograph=False)
         found = [search(tf.zeros([batch, dim])) for batch in (2, 0)]
     except Exception as error:  # a part of somebody else raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{key}: {name}.search cannot run in a graph: {reason}") from error
     for batch, answer in zip((2, 0), found, strict=True):
         parts = answer if isinstance(answer, tuple | list) else [answer]

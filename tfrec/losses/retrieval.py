@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 
 
 class Sampled(NamedTuple):
@@ -139,7 +139,7 @@ def check_retrieval_loss(loss: RetrievalLoss, key: str) -> None:
     Raises:
         ConfigError: It breaks the contract.
     """
-    place = f"{key}: {type(loss).__module__}:{type(loss).__qualname__}"
+    place = f"{key}: {place_of(loss)}"
     if loss.reads not in _TRIALS:
         wanted = " or ".join(kind.__name__ for kind in _TRIALS)
         raise ConfigError(f"{place}: wanted `reads` to be {wanted}, got {loss.reads!r}.")
@@ -168,7 +168,7 @@ def check_retrieval_loss(loss: RetrievalLoss, key: str) -> None:
     except ConfigError:
         raise
     except Exception as error:  # somebody else's code raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{place}: fails on a batch of the contract: {reason}") from error
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 
 
 class RequestMetric(ABC):
@@ -76,7 +76,7 @@ def check_metric(metric: RequestMetric, key: str, taken: Sequence[str]) -> None:
     Raises:
         ConfigError: It has no name of its own, fails, or answers something else than a number.
     """
-    place = f"{key}: {type(metric).__module__}:{type(metric).__qualname__}"
+    place = f"{key}: {place_of(metric)}"
     if not metric.name or metric.name in taken:
         raise ConfigError(
             f"{place}: wanted a name beside {', '.join(taken)}, got {metric.name!r}; set `name`."
@@ -85,7 +85,7 @@ def check_metric(metric: RequestMetric, key: str, taken: Sequence[str]) -> None:
         try:
             value = metric.measure(np.array(ranks), 5)
         except Exception as error:  # a metric of somebody else raises whatever it raises
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            reason = reason_of(error)
             raise ConfigError(f"{place}.measure failed for the ranks {ranks}: {reason}") from error
         is_number = isinstance(value, float | int | np.number) and not isinstance(value, bool)
         if not is_number or not math.isfinite(value):

@@ -11,7 +11,7 @@ import tensorflow as tf
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 from tfrec.layer_trial import try_layer
 
 _MAX_KNOTS = 512
@@ -211,11 +211,11 @@ def check_calibrator(calibrator: Calibrator, key: str) -> None:
     rows = np.linspace(-2, 2, 4 * calibrator.num_terms, dtype=np.float32).reshape(4, -1)
     batches = [([rows[:count]], (count,)) for count in (2, 3)]
     try_layer(calibrator, key, batches, "float32")
-    part = f"{key}: {type(calibrator).__module__}:{type(calibrator).__qualname__}"
+    part = f"{key}: {place_of(calibrator)}"
     try:
         came = calibrator.fit(rows, np.array([0, 1, 0, 1], np.float32), np.ones(4))
     except Exception as error:  # a calibrator of somebody else raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{part}: `fit` failed on four rows: {reason}") from error
     if not isinstance(came, bool | np.bool_):
         raise ConfigError(

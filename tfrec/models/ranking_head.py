@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 from tfrec.schema import CLICK
 
 _SMALLEST = 1e-7
@@ -174,7 +174,7 @@ def check_ranking_head(head: RankingHead, key: str) -> None:
     Raises:
         ConfigError: It breaks the contract.
     """
-    place = f"{key}: {type(head).__module__}:{type(head).__qualname__}"
+    place = f"{key}: {place_of(head)}"
     size = head.num_outputs
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise ConfigError(f"{place}: wanted `num_outputs` to be 1 or more, got {size!r}.")
@@ -185,12 +185,12 @@ def check_ranking_head(head: RankingHead, key: str) -> None:
     except ConfigError:
         raise
     except Exception as error:  # somebody else's code raises whatever it raises
-        raise ConfigError(f"{place}: fails on a small batch: {_reason(error)}") from error
+        raise ConfigError(f"{place}: fails on a small batch: {reason_of(error)}") from error
     try:
         again = _try_head(type(head).from_config(head.get_config()), place)
     except Exception as error:
         raise ConfigError(
-            f"{place}: cannot be built again from `get_config`: {_reason(error)}"
+            f"{place}: cannot be built again from `get_config`: {reason_of(error)}"
         ) from error
     for wanted, came in zip(answers, again, strict=True):
         if not np.array_equal(wanted, came):
@@ -255,7 +255,3 @@ def _check_answer(answer: Any, count: int, part: str) -> None:
         raise ConfigError(f"{part}: wanted {wanted}, got {came}.")
     if not np.isfinite(answer.numpy()).all():
         raise ConfigError(f"{part}: wanted finite numbers, got {answer.numpy().tolist()}.")
-
-
-def _reason(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 from tfrec.layer_trial import try_layer
 
 
@@ -49,11 +49,11 @@ def check_ranking_layer(layer: RankingLayer, key: str, width: int) -> None:
     Raises:
         ConfigError: It breaks the contract.
     """
-    part = f"{key}: {type(layer).__module__}:{type(layer).__qualname__}"
+    part = f"{key}: {place_of(layer)}"
     try:
         shape: Any = np.shape(layer(np.ones((2, width), np.float32)))
     except Exception as error:  # a layer of somebody else raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{part}: failed on a small batch: {reason}") from error
     if len(shape) != 2:
         raise ConfigError(f"{part}: wanted float32 [2, any width], got the shape {list(shape)}.")

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of
 from tfrec.layer_trial import try_layer
 
 MASKED = -1e9
@@ -196,6 +196,6 @@ def check_history_reader(reader: HistoryReader, key: str) -> None:
     states = tf.boolean_mask(reader(*batches[0][0]), segments[0] == 0)
     if np.any(tf.cast(states, tf.float32)):
         raise ConfigError(
-            f"{key}: {type(reader).__module__}:{type(reader).__qualname__}: wanted states of zeros "
+            f"{key}: {place_of(reader)}: wanted states of zeros "
             "on padding, where `segment` is 0, got other values."
         )

@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.config.retrieval import Schedule
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 
 Rate = Callable[[tf.Tensor], tf.Tensor]
 """From the number of steps done, a scalar, to the learning rate of the next; float32."""
@@ -273,7 +273,7 @@ def check_optimizer(make: MakeOptimizer, key: str) -> None:
     """
     weights = [keras.Variable(np.ones((3, 2), np.float32)), keras.Variable(np.ones(4, np.float32))]
     try:
-        place = f"{key}: {type(make()).__module__}:{type(make()).__qualname__}"
+        place = f"{key}: {place_of(make())}"
         groups = OptimizerGroups([Group(weights, lambda step: tf.constant(0.01))], make=make)
         step = tf.function(groups.apply, autograph=False)
         for _ in range(2):
@@ -281,7 +281,7 @@ def check_optimizer(make: MakeOptimizer, key: str) -> None:
     except ConfigError:
         raise
     except Exception as error:  # somebody else's code raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{key}: the optimiser cannot take a step: {reason}") from error
     for weight in weights:
         value = keras.ops.convert_to_numpy(weight)

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 import numpy as np
 import tensorflow as tf
 
-from tfrec.errors import ConfigError
+from tfrec.errors import ConfigError, place_of, reason_of
 
 
 class NegativeSampler(ABC):
@@ -109,7 +109,7 @@ def check_negative_sampler(sampler: NegativeSampler, key: str) -> None:
     Raises:
         ConfigError: It breaks the contract.
     """
-    place = f"{key}: {type(sampler).__module__}:{type(sampler).__qualname__}"
+    place = f"{key}: {place_of(sampler)}"
     size = sampler.num_items + 1
     try:
         share = np.asarray(sampler.probabilities())
@@ -119,7 +119,7 @@ def check_negative_sampler(sampler: NegativeSampler, key: str) -> None:
             for shape in ([5], [2, 3])
         ]
     except Exception as error:  # somebody else's code raises whatever it raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise ConfigError(f"{place}: fails on a draw of the contract: {reason}") from error
     if share.shape != (size,) or share.dtype != np.float32:
         raise ConfigError(

@@ -15,7 +15,7 @@ from tfrec.data.reading.batch import RawBatch
 from tfrec.data.reading.delimited import read_delimited
 from tfrec.data.reading.json_lines import read_json_lines
 from tfrec.data.reading.steps import apply_steps, check_keys, require_columns
-from tfrec.errors import DataError, did_you_mean
+from tfrec.errors import DataError, did_you_mean, reason_of
 
 __all__ = ["BATCH_ROWS", "find_files", "format_of", "frame_batches", "read_batches",
            "read_first_rows", "require_columns"]  # fmt: skip
@@ -232,7 +232,7 @@ def _read_parquet(path: Path, hidden: list[str], batch_rows: int) -> _Rows:
             frame = frames.slice(start, batch_rows).collect()
             yield frame, np.arange(start + 1, start + frame.height + 1)
     except pl.exceptions.PolarsError as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = reason_of(error)
         raise DataError(f"{path}: cannot be read as Parquet: {reason}.") from None
 
 
@@ -283,5 +283,5 @@ def _polars_frames(frame: Any, name: str, batch_rows: int) -> Iterator[pl.DataFr
                 f"{type(frame).__module__}.{type(frame).__qualname__}."
             )
     except (pl.exceptions.PolarsError, ImportError, TypeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise DataError(f"{name}: the data frame cannot be taken over: {reason}") from None

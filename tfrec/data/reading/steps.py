@@ -16,7 +16,7 @@ import polars as pl
 from tfrec.config import Join, Step
 from tfrec.data.reading.batch import RawBatch
 from tfrec.data.reading.delimited import other_delimiter_hint
-from tfrec.errors import DataError, did_you_mean
+from tfrec.errors import DataError, did_you_mean, reason_of
 
 # How polars writes functions over more than one row. Those of lists are written `.list.sum()`.
 _OVER_ROWS = re.compile(
@@ -187,7 +187,9 @@ def _evaluate(batch: RawBatch, text: str, step: str, name: str) -> pl.DataFrame:
             hint = (
                 f' The word has a meaning in SQL: write the column as "{word}", in double quotes.'
             )
-        raise DataError(f"{place}: no SQL expression: {_first_line(error)}.{hint}") from None
+        raise DataError(
+            f"{place}: no SQL expression: {reason_of(error).rstrip('.')}.{hint}"
+        ) from None
     if _OVER_ROWS.search(_QUOTED.sub('""', str(expression))):
         raise DataError(
             f"{place}: wanted an expression over each row by itself, rows are read in batches."
@@ -206,7 +208,7 @@ def _evaluate(batch: RawBatch, text: str, step: str, name: str) -> pl.DataFrame:
         row = _first_failing(batch.frame, expression)
         at = f"row {batch.rows[row]}: " if row is not None else ""
         raise DataError(
-            f"{batch.origin}: {at}{step}: {text!r}: {_first_line(error)}. "
+            f"{batch.origin}: {at}{step}: {text!r}: {reason_of(error).rstrip('.')}. "
             f"Columns there: {', '.join(batch.frame.columns)}."
         ) from None
 
@@ -231,10 +233,6 @@ def _fails(frame: pl.DataFrame, expression: pl.Expr) -> bool:
     except pl.exceptions.PolarsError:
         return True
     return False
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0].rstrip(".")
 
 
 def _join(batch: RawBatch, join: Join, table: pl.DataFrame) -> RawBatch:

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from tfrec.data.reading.batch import RawBatch
-from tfrec.errors import DataError
+from tfrec.errors import DataError, reason_of
 
 _BLOCK_ROWS = 10_000
 _MAX_REASON_CHARS = 200
@@ -37,7 +37,7 @@ def read_tfds(name: str, split: str, hint: str = _NO_NETWORK) -> Iterator[RawBat
     try:
         dataset, info = tfds.load(name, split=split, with_info=True)
     except Exception as error:  # tfds passes on whatever its downloader raises
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        reason = reason_of(error)
         raise DataError(
             f"TensorFlow Datasets {name} is not on disk and could not be downloaded "
             f"({reason[:_MAX_REASON_CHARS]}). {hint}"
