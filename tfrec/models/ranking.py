@@ -190,9 +190,9 @@ class RankingModel(keras.layers.Layer):
             "request_features": [feature.to_dict() for feature in self.request_features.features],
             "hidden": self.units,
             "dropout": self.dropout.rate,
-            "layers": {name: save(layer) for name, layer in self.beside.items()},
-            "heads": {name: save(head) for name, head in self.heads.items()},
-            "calibrators": {name: save(part) for name, part in self.calibrators.items()},
+            "layers": save(dict(self.beside)),
+            "heads": save(dict(self.heads)),
+            "calibrators": save(dict(self.calibrators)),
             "attention": self.attention_sizes,
         }
 
@@ -200,14 +200,12 @@ class RankingModel(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> RankingModel:
         """Takes `get_config` back."""
         load = keras.saving.deserialize_keras_object
-        loaders = {
-            "item_features": lambda saved: [load_feature(feature) for feature in saved],
-            "request_features": lambda saved: [load_feature(feature) for feature in saved],
-            "layers": lambda saved: {name: load(layer) for name, layer in saved.items()},
-            "heads": lambda saved: {name: load(head) for name, head in saved.items()},
-            "calibrators": lambda saved: {name: load(part) for name, part in saved.items()},
+        parts = {name: load(config[name]) for name in ("layers", "heads", "calibrators")}
+        features = {
+            name: [load_feature(saved) for saved in config[name]]
+            for name in ("item_features", "request_features")
         }
-        return cls(**config | {name: made(config[name]) for name, made in loaders.items()})
+        return cls(**config | parts | features)
 
     def is_probability(self, head: str) -> bool:
         """Whether a head answers a probability, which is calibrated."""

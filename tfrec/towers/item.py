@@ -8,10 +8,11 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tfrec.features.feature_type import FeatureType, load_feature
+from tfrec.features.feature_type import FeatureType
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.fusion import Fusion, SumFusion
 from tfrec.towers.part import TowerPart
+from tfrec.towers.tower_layer import TowerLayer
 
 _INITIAL_DEVIATION = 0.02
 """Of each entry of an id's vector and of a projected text. Small, so that the first steps turn
@@ -19,7 +20,7 @@ embeddings where they belong and nothing drawn by chance has to be forgotten."""
 
 
 @keras.saving.register_keras_serializable("tfrec")
-class ItemTower(keras.layers.Layer):
+class ItemTower(TowerLayer):
     """Joins projected text, id, features and own parts to one vector.
 
     Args:
@@ -44,6 +45,8 @@ class ItemTower(keras.layers.Layer):
         TensorShape([2, 4])
     """
 
+    layer_arguments = ("fusion", "parts")
+
     def __init__(
         self,
         num_ids: int,
@@ -60,11 +63,7 @@ class ItemTower(keras.layers.Layer):
         is_unit: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
-        self.num_ids = num_ids
-        self.features = list(features)
-        self.text_dim = text_dim
-        self.embedding_dim = embedding_dim
+        super().__init__(num_ids, features, text_dim, embedding_dim, **kwargs)
         self.use_id = use_id
         self.text_scale = text_scale
         self.id_dropout = id_dropout
@@ -101,10 +100,6 @@ class ItemTower(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns what builds the layer again; see Keras."""
         return super().get_config() | {
-            "num_ids": self.num_ids,
-            "features": [feature.to_dict() for feature in self.features],
-            "text_dim": self.text_dim,
-            "embedding_dim": self.embedding_dim,
             "fusion": keras.saving.serialize_keras_object(self.fusion),
             "parts": keras.saving.serialize_keras_object(dict(self.parts)),
             "use_id": self.use_id,
@@ -113,11 +108,6 @@ class ItemTower(keras.layers.Layer):
             "feature_dropout": self.feature_dropout,
             "is_unit": self.is_unit,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> ItemTower:
-        """Builds the layer that `get_config` describes, without its weights."""
-        return cls(**(config | read_layers(config, ["fusion", "parts"])))
 
     def call(
         self,
@@ -151,20 +141,6 @@ class ItemTower(keras.layers.Layer):
         fused = self.fusion([*content, self.id_embedding(id_row)])
         embedding = tf.cast(fused, tf.float32)  # scores want more than 16 bits
         return tf.math.l2_normalize(embedding, axis=-1) if self.is_unit else embedding
-
-
-def read_layers(config: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    """Returns the arguments of a tower that a config holds in the form of Keras.
-
-    Args:
-        config: What `get_config` of a tower gave.
-        names: Those that are layers, or mappings of layers.
-
-    Returns:
-        The layers at `names`, and ``features`` as fitted encoders.
-    """
-    layers = {name: keras.saving.deserialize_keras_object(config[name]) for name in names}
-    return layers | {"features": [load_feature(saved) for saved in config["features"]]}
 
 
 def drop_ids(ids: tf.Tensor, rate: float, seed_generator: keras.random.SeedGenerator) -> tf.Tensor:

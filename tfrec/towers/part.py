@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping
 
-import keras
 import numpy as np
 import tensorflow as tf
 
-from tfrec.features.feature_type import FeatureType, load_feature
 from tfrec.layer_trial import repeat_rows, try_layer
+from tfrec.towers.tower_layer import TowerLayer
 
 
-class TowerPart(keras.layers.Layer, ABC):
+class TowerPart(TowerLayer, ABC):
     """The contract of the parts that `retrieval.item.parts` and `retrieval.user.parts` name.
 
     Args:
@@ -46,20 +44,6 @@ class TowerPart(keras.layers.Layer, ABC):
         TensorShape([2, 4])
     """
 
-    def __init__(
-        self,
-        num_ids: int,
-        features: Sequence[FeatureType],
-        text_dim: int,
-        embedding_dim: int,
-        **kwargs: Any,
-    ) -> None:
-        super().__init__(**kwargs)
-        self.num_ids = num_ids
-        self.features = list(features)
-        self.text_dim = text_dim
-        self.embedding_dim = embedding_dim
-
     @abstractmethod
     def call(
         self,
@@ -81,21 +65,6 @@ class TowerPart(keras.layers.Layer, ABC):
             float32 [n, embedding_dim], which joins the fusion (items) or the sum (users). In a
             model of mixed precision bfloat16.
         """
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns what builds the layer again; see Keras."""
-        return super().get_config() | {
-            "num_ids": self.num_ids,
-            "features": [feature.to_dict() for feature in self.features],
-            "text_dim": self.text_dim,
-            "embedding_dim": self.embedding_dim,
-        }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> TowerPart:
-        """Builds the layer that `get_config` describes, without its weights."""
-        features = [load_feature(saved) for saved in config["features"]]
-        return cls(**(config | {"features": features}))
 
 
 def check_tower_part(part: TowerPart, key: str) -> None:

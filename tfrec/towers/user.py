@@ -11,12 +11,13 @@ import tensorflow as tf
 from tfrec.features.feature_type import FeatureType
 from tfrec.towers.features import FeatureEmbedding
 from tfrec.towers.history import HistoryReader, NoHistory
-from tfrec.towers.item import drop_ids, read_layers
+from tfrec.towers.item import drop_ids
 from tfrec.towers.part import TowerPart
+from tfrec.towers.tower_layer import TowerLayer
 
 
 @keras.saving.register_keras_serializable("tfrec")
-class UserTower(keras.layers.Layer):
+class UserTower(TowerLayer):
     """Reads histories, then joins their states to text, id, attributes and request features.
 
     The two steps are apart, since one pass over a history serves all requests made along it.
@@ -48,6 +49,8 @@ class UserTower(keras.layers.Layer):
         TensorShape([2, 4])
     """
 
+    layer_arguments = ("history", "parts")
+
     def __init__(
         self,
         num_ids: int,
@@ -66,12 +69,8 @@ class UserTower(keras.layers.Layer):
         is_unit: bool = True,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(num_ids, features, text_dim, embedding_dim, **kwargs)
         dtype = self.dtype_policy
-        self.num_ids = num_ids
-        self.features = list(features)
-        self.text_dim = text_dim
-        self.embedding_dim = embedding_dim
         self.num_event_kinds = num_event_kinds
         self.num_gaps = num_gaps
         self.use_id = use_id
@@ -117,10 +116,6 @@ class UserTower(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """Returns what builds the layer again; see Keras."""
         return super().get_config() | {
-            "num_ids": self.num_ids,
-            "features": [feature.to_dict() for feature in self.features],
-            "text_dim": self.text_dim,
-            "embedding_dim": self.embedding_dim,
             "history": keras.saving.serialize_keras_object(self.reader),
             "parts": keras.saving.serialize_keras_object(dict(self.parts)),
             "num_event_kinds": self.num_event_kinds,
@@ -131,11 +126,6 @@ class UserTower(keras.layers.Layer):
             "hidden_layer": self.hidden_layer,
             "is_unit": self.is_unit,
         }
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> UserTower:
-        """Builds the layer that `get_config` describes, without its weights."""
-        return cls(**(config | read_layers(config, ["history", "parts"])))
 
     def read_histories(
         self,
