@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from tfrec.index.item_index import Searcher
@@ -106,3 +107,21 @@ def first_allowed(
         tf.pad(tf.where(is_allowed, rows, -1), padding, constant_values=-1),
         tf.pad(tf.where(is_allowed, scores, 0.0), padding),
     )
+
+
+def best_rows(
+    scores: tf.Tensor, is_allowed: tf.Tensor, k: tf.Tensor | int
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Takes the best allowed rows of one query, whose scores of all rows are known.
+
+    Args:
+        scores: float32 [num_rows].
+        is_allowed: bool [num_rows].
+        k: Rows to take, at most `num_rows`.
+
+    Returns:
+        int32 and float32 [k], best first; -1 and 0 where no row is left.
+    """
+    found = tf.math.top_k(tf.where(is_allowed, scores, -np.inf), k=k)
+    is_row = tf.math.is_finite(found.values)
+    return tf.where(is_row, found.indices, -1), tf.where(is_row, found.values, 0.0)

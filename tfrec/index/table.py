@@ -55,3 +55,15 @@ class EmbeddingTable(tf.Module):
         """
         scores = tf.linalg.matmul(queries, tf.cast(self._rows, tf.float32), transpose_b=True)
         return scores if self._scales is None else scores * self._scales
+
+    def scores_of(self, queries: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
+        """Returns the dot products of queries with some rows each.
+
+        Args:
+            queries: float32 [batch, embedding_dim].
+            rows: int32 [batch, n].
+
+        Returns:
+            float32 [batch, n].
+        """
+        return tf.einsum("bd,bnd->bn", queries, self.gather(rows))

@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from tfrec.candidates.source import Asked
 from tfrec.candidates.sources import CandidateSources
-from tfrec.index.allowed import search_allowed
+from tfrec.index.allowed import best_rows, search_allowed
 from tfrec.index.item_index import Searcher
 from tfrec.index.table import EmbeddingTable
 from tfrec.recommender.filters import Barred, ItemFilters
@@ -94,7 +93,7 @@ class CandidateSearch(keras.layers.Layer):
 
     def scores(self, vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
         """Returns the dot products of vectors with items, int32 [batch, n]; 0 where is none."""
-        scores = dot_products(self._embeddings, vectors, items)
+        scores = self._embeddings.scores_of(vectors, items)
         return tf.where(items != UNKNOWN_INDEX, scores, 0.0)
 
     def nearest(self, vectors: tf.Tensor, barred: Barred, count: int) -> tf.Tensor:
@@ -156,12 +155,5 @@ class CandidateSearch(keras.layers.Layer):
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Scores all items for one request; rows, int32 [count], -1 for none, and scores."""
         scores = self._embeddings.scores(vector[None])[0, 1:]
-        scores = tf.where(self.filters.all_allowed(barred)[0, 1:], scores, -np.inf)
-        found = tf.math.top_k(scores, k=tf.minimum(count, self._num_items))
-        is_row = tf.math.is_finite(found.values)
-        return tf.where(is_row, found.indices, -1), tf.where(is_row, found.values, 0.0)
-
-
-def dot_products(table: EmbeddingTable, vectors: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
-    """Scores items, int32 [batch, n], against float32 [batch, embedding_dim]; [batch, n]."""
-    return tf.einsum("bd,bnd->bn", vectors, table.gather(items))
+        is_allowed = self.filters.all_allowed(barred)[0, 1:]
+        return best_rows(scores, is_allowed, tf.minimum(count, self._num_items))

@@ -21,7 +21,7 @@ from tfrec.index.item_index import Searcher
 from tfrec.index.table import EmbeddingTable, Precision
 from tfrec.models.ranking import RankingModel
 from tfrec.models.retrieval import RetrievalModel
-from tfrec.recommender.candidate_search import CandidateSearch, dot_products
+from tfrec.recommender.candidate_search import CandidateSearch
 from tfrec.recommender.catalogue import Catalogue, Inputs
 from tfrec.recommender.core import RecommenderCore
 from tfrec.recommender.filters import ItemFilters
@@ -184,7 +184,7 @@ class Recommender(keras.layers.Layer):
         items = self.reader.item_indices(request[Tensors.ITEM_ID])
         decoded, answer = self.core.embed(self.reader.decode(request)), {}
         if self._embeddings is not None:
-            answer[Tensors.SCORE] = dot_products(self._embeddings, decoded.embedding, items)
+            answer[Tensors.SCORE] = self._embeddings.scores_of(decoded.embedding, items)
         return answer | self._answers(self.core.score(decoded, items), tf.shape(items))
 
     def recommend(self, request: Mapping[str, tf.Tensor]) -> dict[str, tf.Tensor]:

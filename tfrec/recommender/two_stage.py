@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfrec.index import build_index
-from tfrec.index.allowed import search_allowed
+from tfrec.index.allowed import best_rows, search_allowed
 from tfrec.index.table import EmbeddingTable
 from tfrec.models.ranker import Ranker
 from tfrec.models.two_tower import Features, TwoTower
@@ -114,8 +114,7 @@ class TwoStage(keras.layers.Layer):
         """Scores given items, ``item_id`` string [n, any length], in their order."""
         items = self._index_of.lookup(request[Tensors.ITEM_ID])
         users = self.towers.embed_users(request)
-        scores = tf.einsum("nd,ncd->nc", users, self._embeddings.gather(items))
-        answer = {Tensors.SCORE: scores}
+        answer = {Tensors.SCORE: self._embeddings.scores_of(users, items)}
         if self.ranker is not None:
             answer[Tensors.PROBABILITY] = self._rank(request, items)
         return answer
@@ -163,24 +162,19 @@ class TwoStage(keras.layers.Layer):
             excluded = tf.fill([tf.shape(queries)[0], 1], "")
         barred = self._index_of.lookup(excluded) - 1
 
-        def is_allowed(rows: tf.Tensor) -> tf.Tensor:
-            is_barred = tf.reduce_any(rows[:, :, None] == barred[:, None, :], axis=-1)
-            return (rows >= 0) & ~is_barred
+        def is_barred(rows: tf.Tensor, barred: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_any(rows[:, :, None] == barred[:, None, :], axis=-1)
 
         def best_of_all(query: tf.Tensor, number: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            scores = self._embeddings.scores(query[None])[:, 1:]
-            allowed = ~tf.reduce_any(
-                tf.range(self.num_items)[:, None] == barred[number][None], axis=-1
-            )
-            best = tf.math.top_k(tf.where(allowed, scores[0], -np.inf), k=count)
-            is_row = tf.math.is_finite(best.values)
-            return tf.where(is_row, best.indices, -1), tf.where(is_row, best.values, 0.0)
+            scores = self._embeddings.scores(query[None])[0, 1:]
+            every = tf.range(self.num_items)[None]
+            return best_rows(scores, ~is_barred(every, barred[number][None])[0], count)
 
         rows, scores = search_allowed(
             self.index,
             queries,
             count,
-            is_allowed=is_allowed,
+            is_allowed=lambda rows: (rows >= 0) & ~is_barred(rows, barred),
             best_of_all=best_of_all,
             share=tf.ones([tf.shape(queries)[0]]),
             num_barred=tf.shape(barred)[1],
