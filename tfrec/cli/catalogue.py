@@ -75,7 +75,7 @@ def stats(config: ConfigPath, overrides: Overrides = None) -> None:
 def _editor(config: Path, overrides: list[str] | None) -> Any:
     from tfrec.pipeline.catalogue_editor import CatalogueEditor
 
-    return CatalogueEditor(open_pipeline(config, overrides), announce=typer.echo)
+    return CatalogueEditor(open_pipeline(config, overrides))
 
 
 def _tell(versions: list[str]) -> None:

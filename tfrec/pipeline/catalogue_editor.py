@@ -20,6 +20,7 @@ from tfrec.data.parsing.checks import Findings
 from tfrec.data.reading.files import read_batches
 from tfrec.errors import ConfigError
 from tfrec.files import lock_folder, write_folder
+from tfrec.log import tell
 from tfrec.pipeline import Pipeline
 from tfrec.pipeline.models import all_embeddings, load_recommender, start_tensorflow
 from tfrec.pipeline.run import INDEX
@@ -67,7 +68,7 @@ class CatalogueEditor:
         ConfigError: The model has no towers, or the run is not finished.
     """
 
-    def __init__(self, pipeline: Pipeline, announce: Callable[[str], None] = print) -> None:
+    def __init__(self, pipeline: Pipeline, announce: Callable[[str], None] = tell) -> None:
         if not pipeline.artefacts.has_towers:
             raise ConfigError(
                 "ranking.towers: `none` has no item tower that could embed new items; train again."
